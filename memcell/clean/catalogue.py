@@ -1,0 +1,84 @@
+"""All cleaners there are: built in, registered, declared by entry points, and those that merely exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from memcell.clean.available import available_cleaners, how_to_use
+from memcell.clean.cleaner import Cleaner
+from memcell.clean.entry_points import EntryPointCleaners
+from memcell.clean.registry import Registry, unknown_cleaner
+from memcell.errors import UnknownCleanerError
+from memcell.records import CleanerInfo, Effect
+
+#: What runs when nobody names cleaners. What the user could miss runs by name only.
+DEFAULT_EFFECTS: frozenset[Effect] = frozenset({"none", "recompute"})
+
+
+class Catalogue:
+    """Finds cleaners by name.
+
+    Args:
+        built_in: memcell's own; the registry has their names reserved.
+        registry: What users and libraries registered.
+        entry_points: What libraries declared.
+    """
+
+    def __init__(
+        self, built_in: Sequence[Cleaner], registry: Registry, entry_points: EntryPointCleaners | None = None
+    ) -> None:
+        self._built_in = tuple(built_in)
+        self._registry = registry
+        self._entry_points = EntryPointCleaners() if entry_points is None else entry_points
+
+    def infos(self) -> list[CleanerInfo]:
+        """One line for each cleaner, in the order in which they would run, then those that are only available."""
+        cleaners = self._cleaners()
+        return [cleaner.info() for cleaner in _in_order(cleaners.values())] + self._available(cleaners.values())
+
+    def names(self) -> list[str]:
+        """The names that ``select`` takes and for which there is something to clean, for completion."""
+        return [cleaner.name for cleaner in self._cleaners().values() if cleaner.is_ready]
+
+    def select(self, names: Iterable[str] = ()) -> list[Cleaner]:
+        """The cleaners of a clean-up, in the order in which they run.
+
+        Args:
+            names: Exactly these; without any, all of effect ``none`` or ``recompute`` whose library is imported.
+
+        Raises:
+            UnknownCleanerError: One of the names is not known.
+        """
+        cleaners = self._cleaners()
+        chosen = list(dict.fromkeys(names))
+        for name in chosen:
+            if name not in cleaners:
+                raise UnknownCleanerError(self._unknown(name, cleaners.values()))
+        if chosen:
+            return _in_order(cleaners[name] for name in chosen)
+        return _in_order(
+            cleaner for cleaner in cleaners.values() if cleaner.effect in DEFAULT_EFFECTS and cleaner.is_ready
+        )
+
+    def _cleaners(self) -> dict[str, Cleaner]:
+        cleaners = {cleaner.name: cleaner for cleaner in (*self._built_in, *self._registry.cleaners())}
+        cleaners.update((cleaner.name, cleaner) for cleaner in self._entry_points.cleaners(taken=cleaners))
+        return cleaners
+
+    def _available(self, cleaners: Iterable[Cleaner]) -> list[CleanerInfo]:
+        known = set[str]()
+        for cleaner in cleaners:
+            known.update((cleaner.name, cleaner.owner, cleaner.library.partition(".")[0]))
+        return available_cleaners(known)
+
+    def _unknown(self, name: str, cleaners: Iterable[Cleaner]) -> str:
+        if any(info.name == name for info in self._available(cleaners)):
+            return (
+                f"{name!r} has a clear_caches() of its own, which memcell never calls unasked; "
+                f"if it should, write {how_to_use(name)}"
+            )
+        return unknown_cleaner(name, [cleaner.name for cleaner in cleaners])
+
+
+def _in_order(cleaners: Iterable[Cleaner]) -> list[Cleaner]:
+    return sorted(cleaners, key=lambda cleaner: cleaner.stage)

@@ -1,0 +1,31 @@
+"""What memcell raises: one condition, one exception, each with a message that names the culprit and the next step."""
+
+from __future__ import annotations
+
+
+class MemcellError(Exception):
+    """The base of all errors that memcell raises for a misuse of its API."""
+
+
+class InvalidSizeError(MemcellError, ValueError):
+    """A memory size that cannot be read, such as ``12XB``, or a negative one."""
+
+
+class InvalidSettingError(MemcellError, ValueError):
+    """A setting or argument outside what it may be."""
+
+
+class InvalidCleanerError(MemcellError, TypeError):
+    """A cleaner that cannot be registered: not callable, needs arguments, or an unknown effect."""
+
+
+class UnknownCleanerError(MemcellError, LookupError):
+    """A name under which no cleaner is registered."""
+
+
+class CleanerNameTakenError(MemcellError, ValueError):
+    """A name that a built-in cleaner, or another package, has registered already."""
+
+
+class MissingLibraryError(MemcellError, ImportError):
+    """An optional library that the call needs and that is not installed."""

@@ -1,0 +1,70 @@
+"""What one shell has of memcell: attached as a whole, detached as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from memcell.ipython.completion import make_cleaner_matcher
+from memcell.ipython.frontend import Frontend
+from memcell.ipython.hooks import Hooks
+from memcell.ipython.magics import MemcellMagics
+from memcell.ipython.settings import Memcell
+from memcell.ipython.watching import strip_magic_line
+from memcell.session import Session
+
+
+class Extension:
+    """Connects a session to a shell.
+
+    Args:
+        shell: The shell.
+        session: The session of this process.
+    """
+
+    def __init__(self, shell: InteractiveShell, session: Session) -> None:
+        self._shell = shell
+        self._session = session
+        self.settings = Memcell(parent=shell, session=session)
+        self.frontend = Frontend(shell, session)
+        self.hooks = Hooks(shell, session, self.frontend, self.settings)
+        self.magics = MemcellMagics(shell, session, self.frontend)
+
+    def attach(self) -> Callable[[], None]:
+        """Connect everything, or nothing if a step fails; returns what takes it all away again."""
+        shell = self._shell
+        with ExitStack() as undo:
+            configurables: list[Any] = shell.configurables
+            configurables.append(self.settings)
+            undo.callback(_remove, configurables, self.settings)
+
+            shell.register_magics(self.magics)
+            undo.callback(self._remove_magics)
+
+            shell.input_transformers_cleanup.append(strip_magic_line)
+            undo.callback(_remove, shell.input_transformers_cleanup, strip_magic_line)
+
+            matcher = make_cleaner_matcher(self._session.catalogue.names, ["--list", "--dry-run", "-q", "-o"])
+            shell.Completer.custom_matchers.append(matcher)
+            undo.callback(_remove, shell.Completer.custom_matchers, matcher)
+
+            undo.callback(self.frontend.close_live)
+            undo.callback(self._session.close_all)
+            undo.enter_context(self.hooks)
+            return undo.pop_all().close
+
+    def _remove_magics(self) -> None:
+        manager = self._shell.magics_manager
+        manager.registry.pop(type(self.magics).__name__, None)
+        for kind, names in self.magics.magics.items():
+            for name in names:
+                if getattr(manager.magics[kind].get(name), "__self__", None) is self.magics:
+                    del manager.magics[kind][name]
+
+
+def _remove(items: list[Any], item: object) -> None:
+    if item in items:
+        items.remove(item)

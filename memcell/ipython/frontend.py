@@ -1,0 +1,129 @@
+"""What this shell's front end can show, and showing it there.
+
+The views are imported where they are first needed: ``%load_ext`` is to take some milliseconds only.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from typing import TYPE_CHECKING, Literal
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+
+from memcell.records import CleanerInfo, CleanReport, Run
+from memcell.session import Session
+
+if TYPE_CHECKING:
+    from memcell.view.live import LiveView
+
+#: ``terminal``: text only. ``headless``: a kernel whose outputs are collected (nbclient, papermill). ``live``: a
+#: kernel with a front end that shows widgets while a cell runs.
+Kind = Literal["terminal", "headless", "live"]
+
+
+def detect_kind(shell: InteractiveShell) -> Kind:
+    """What kind of front end a shell has."""
+    if not hasattr(shell, "kernel"):
+        return "terminal"
+    # Set by a Jupyter server for a notebook's kernel; VS Code and Colab start their kernels themselves.
+    if os.environ.get("JPY_SESSION_NAME") or "__vsc_ipynb_file__" in shell.user_ns or "google.colab" in sys.modules:
+        return "live"
+    return "headless"
+
+
+class Frontend:
+    """Shows records in a shell, in the ways its front end knows.
+
+    What is loaded for a picture is left out of the runs that are open meanwhile.
+    """
+
+    def __init__(self, shell: InteractiveShell, session: Session) -> None:
+        self._shell = shell
+        self._session = session
+        self._live: LiveView | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of front end this is. VS Code shows itself only with its first cell, so it is asked anew."""
+        return detect_kind(self._shell)
+
+    def show_run(self, run: Run) -> None:
+        """The summary line."""
+        from memcell.view import html, text
+
+        limit = self._session.limit()
+        self._show(text.summary_line(run, limit), html.summary_html(run, limit))
+
+    def show_picture(self, run: Run) -> None:
+        """A static picture of a run, which stays in the notebook. Nothing in a terminal."""
+        if self.kind != "terminal":
+            with self._session.own():
+                from memcell.view.figure import run_png  # loads matplotlib
+
+                self._show_png(run_png(run, self._session.limit()), f"<memory of run [{run.number}]>")
+
+    def show_history(self) -> None:
+        """A static picture of all runs. Nothing in a terminal, or before the first run."""
+        if self.kind != "terminal" and len(self._session.history):
+            with self._session.own():
+                from memcell.view.figure import png  # loads matplotlib
+
+                runs = tuple(self._session.history)
+                self._show_png(png(runs, self._session.limit()), f"<memory of {len(runs)} runs>")
+
+    def show_report(self, report: CleanReport) -> None:
+        """The table of what cleaners freed."""
+        from memcell.view import html, text
+
+        self._show(text.clean_table(report), html.clean_table_html(report))
+
+    def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
+        """The list of cleaners; of those that would run in a dry run."""
+        from memcell.view import html, text
+
+        self._show(text.cleaners_table(infos, dry_run=dry_run), html.cleaners_table_html(infos, dry_run=dry_run))
+
+    def show_live(self) -> bool:
+        """Show the live view in the present cell's output; tells whether this front end can."""
+        if self.kind != "live":
+            return False
+        with self._session.own():
+            if self._live is None:
+                from memcell.view.live import LiveView  # loads ipywidgets
+                from memcell.view.svg import live_svg
+
+                self._live = LiveView(lambda: live_svg(self._session.snapshot()))
+            display(self._live.widget)
+        self._live.begin()
+        return True
+
+    def begin_live(self) -> None:
+        """Let the live view, if there is one, move."""
+        if self._live is not None:
+            self._live.begin()
+
+    def end_live(self) -> None:
+        """Let the live view, if there is one, rest, and show what is recorded."""
+        if self._live is not None:
+            self._live.end()
+
+    def close_live(self) -> bool:
+        """Close the live view; tells whether there was one. May be called twice."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.close()
+        return live is not None
+
+    @staticmethod
+    def _show_png(png: bytes, plain: str) -> None:
+        # No text/html beside it: it would outrank the picture.
+        display({"image/png": base64.b64encode(png).decode(), "text/plain": plain}, raw=True)
+
+    def _show(self, plain: str, rich: str) -> None:
+        if self.kind == "terminal":
+            print(plain)  # display() would keep the text in IPython's output history
+        else:
+            display({"text/plain": plain, "text/html": rich}, raw=True)

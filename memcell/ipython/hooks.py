@@ -1,0 +1,182 @@
+"""The hooks around every cell. They never raise into the cell: what fails says so once and is switched off."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+
+from memcell.ipython.frontend import Frontend
+from memcell.ipython.settings import Memcell
+from memcell.ipython.watching import WatchOptions, split_magic_line
+from memcell.records import Run
+from memcell.session import OpenRun, Session, outcome_of
+from memcell.units import MIB
+
+logger = logging.getLogger("memcell")
+
+#: A cell that keeps or peaks above this is worth a line.
+NOTABLE_BYTES = 32 * MIB
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A cell that is running."""
+
+    info: ExecutionInfo
+    run: OpenRun
+    options: WatchOptions | None
+
+
+class _Stacks(threading.local):
+    """The cells that run in each thread: subshells run beside the main one."""
+
+    def __init__(self) -> None:
+        self.entries: list[_Entry] = []
+
+
+class Hooks:
+    """Opens a run before each cell and closes it afterwards, between ``__enter__`` and ``__exit__``."""
+
+    def __init__(self, shell: InteractiveShell, session: Session, frontend: Frontend, settings: Memcell) -> None:
+        self._shell = shell
+        self._session = session
+        self._frontend = frontend
+        self._settings = settings
+        self._stacks = _Stacks()
+        self._off: set[str] = set()
+
+    def __enter__(self) -> Hooks:
+        self._shell.events.register("pre_run_cell", self.pre_run_cell)
+        self._shell.events.register("post_run_cell", self.post_run_cell)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        callbacks = self._shell.events.callbacks
+        for event, hook in (("pre_run_cell", self.pre_run_cell), ("post_run_cell", self.post_run_cell)):
+            if hook in callbacks[event]:
+                self._shell.events.unregister(event, hook)
+        # The cell that unloads memcell never tells us its end: it ends here.
+        while self._stacks.entries:
+            self._finish(self._stacks.entries.pop(), None)
+
+    def pre_run_cell(self, info: ExecutionInfo) -> None:
+        """Before a cell, also before one that another cell runs."""
+        self._guarded("measuring", self._begin, info)
+
+    def post_run_cell(self, result: ExecutionResult) -> None:
+        """After a cell. The cell that loads memcell has a post without a pre."""
+        self._guarded("measuring", self._end, result)
+
+    def _begin(self, info: ExecutionInfo) -> None:
+        entries = self._stacks.entries
+        if entries:
+            self._drop_stale(entries)
+        raw_cell = info.raw_cell or ""
+        split = split_magic_line(raw_cell)
+        options, source = split or (None, raw_cell)
+        if options is not None and not options.quiet:
+            self._guarded("live view", self._frontend.show_live)
+        self._frontend.begin_live()
+        run = self._session.open(source, number=self._number(info), cell=info.cell_id)
+        entries.append(_Entry(info, run, options))
+
+    def _end(self, result: ExecutionResult) -> None:
+        entries = self._stacks.entries
+        for index in reversed(range(len(entries))):
+            if result.info is not None and _is_same_cell(entries[index].info, result.info):
+                break
+        else:  # the cell that loaded memcell
+            self._frontend.end_live()
+            return
+        while len(entries) > index + 1:
+            self._session.abandon(entries.pop().run)
+        entry = entries.pop()
+        if entry.info.store_history and result.execution_count is not None:
+            entry.run.number = result.execution_count
+        self._finish(entry, result.error_before_exec or result.error_in_exec)
+
+    def _finish(self, entry: _Entry, error: BaseException | None) -> None:
+        run = self._session.close(entry.run, outcome_of(error))
+        self._guarded("showing", self._show, entry, run)
+
+    def _show(self, entry: _Entry, run: Run) -> None:
+        options, is_outermost = entry.options, not self._stacks.entries
+        if is_outermost:
+            self._frontend.end_live()
+        if options is None:
+            # Inside another cell's run the outer line tells it all.
+            if is_outermost and self._is_worth_a_line(run):
+                self._frontend.show_run(run)
+            return
+        if options.output:
+            self._shell.user_ns[options.output] = run
+        if not options.quiet:
+            self._frontend.show_run(run)
+            self._frontend.show_picture(run)
+        if options.clean:
+            report = self._session.clean()
+            if not options.quiet:
+                self._frontend.show_report(report)
+
+    def _is_worth_a_line(self, run: Run) -> bool:
+        show = self._settings.show
+        return show == "always" or (
+            show == "notable"
+            and (
+                abs(run.retained_bytes) >= NOTABLE_BYTES
+                or run.peak_growth_bytes >= NOTABLE_BYTES
+                or run.children_peak_bytes - run.children_before_bytes >= NOTABLE_BYTES
+            )
+        )
+
+    def _number(self, info: ExecutionInfo) -> int:
+        """The number that the cell will have in ``In``: the shell's own counter may be a step ahead already."""
+        if self._stacks.entries and not info.store_history:
+            return self._stacks.entries[-1].run.number
+        manager = self._shell.history_manager
+        if info.store_history and manager is not None:
+            return len(manager.input_hist_parsed)
+        return self._shell.execution_count
+
+    def _drop_stale(self, entries: list[_Entry]) -> None:
+        """Abandon runs whose end was never told, so that they do not stay open for ever.
+
+        A cell that runs inside another has the other's ``run_cell_async`` above it in the call stack; as many cells
+        are really running.
+        """
+        running = 0
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            running += frame.f_code.co_name == "run_cell_async"
+            frame = frame.f_back
+        while len(entries) > max(0, running - 1):
+            self._session.abandon(entries.pop().run)
+
+    def _guarded(self, part: str, call: Callable[..., object], *arguments: Any) -> None:
+        if part in self._off:
+            return
+        try:
+            call(*arguments)
+        except KeyboardInterrupt:
+            logger.info("memcell: %s was interrupted", part)
+        except Exception as error:
+            self._off.add(part)
+            logger.warning(
+                "memcell: %s failed and is switched off: %s: %s; %%reload_ext memcell switches it on again",
+                part,
+                type(error).__name__,
+                error,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
+            )
+
+
+def _is_same_cell(one: ExecutionInfo, other: ExecutionInfo) -> bool:
+    # A cell that was interrupted early comes back with another info object that says the same.
+    return one is other or (one.raw_cell == other.raw_cell and one.cell_id == other.cell_id)

@@ -1,0 +1,91 @@
+"""The magics: parse the line, one call on the session, show what comes back."""
+
+from __future__ import annotations
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from memcell.errors import MemcellError
+from memcell.ipython.frontend import Frontend
+from memcell.ipython.watching import parse_watch_options, variable_name
+from memcell.session import Session
+
+
+@magics_class
+class MemcellMagics(Magics):
+    """``%memclean``, ``%memwatch`` and ``%%memwatch``."""
+
+    def __init__(self, shell: InteractiveShell, session: Session, frontend: Frontend) -> None:
+        super().__init__(shell)
+        self._shell = shell
+        self._session = session
+        self._frontend = frontend
+
+    @magic_arguments()
+    @argument("names", nargs="*", metavar="NAME", help="cleaners to run; default: all of effect none or recompute")
+    @argument("--list", action="store_true", help="list the cleaners, and those that could be registered")
+    @argument("--dry-run", action="store_true", help="say what would run, and run nothing")
+    @argument("-q", dest="quiet", action="store_true", help="print nothing")
+    @argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the report in NAME")
+    @line_magic
+    def memclean(self, line: str) -> None:
+        """Give memory back: run cleaners and show what each of them measurably freed.
+
+        Without names all cleaners run whose effect is ``none`` (nobody notices) or ``recompute`` (a cache, which
+        costs time later). Those of effect ``state`` (something you could miss) run only when they are named.
+        """
+        try:
+            options = parse_argstring(self.memclean, line)
+        except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
+            raise UsageError(f"%memclean: {error}; see %memclean? for its options") from None
+        try:
+            if options.list:
+                self._frontend.show_cleaners(self._session.catalogue.infos())
+            elif options.dry_run:
+                self._frontend.show_cleaners(self._session.plan(*options.names), dry_run=True)
+            else:
+                report = self._session.clean(*options.names)
+                if options.output:
+                    self._shell.user_ns[options.output] = report
+                if not options.quiet:
+                    self._frontend.show_report(report)
+        except MemcellError as error:
+            raise UsageError(str(error)) from None
+
+    @line_cell_magic
+    def memwatch(self, line: str, cell: str | None = None) -> None:
+        """Watch the memory live.
+
+        ``%memwatch`` shows the live view of the session in a notebook: the curve of the cell that runs, then the bars
+        of what each run kept and how high it went. ``%memwatch off`` closes it.
+
+        ``%%memwatch [-o NAME] [-q] [--clean]`` above a cell watches that cell and says its summary line::
+
+          -o NAME   keep the record of the run in the variable NAME
+          -q        print nothing
+          --clean   run the cleaners afterwards, as %memclean does
+        """
+        if cell is None:
+            self._memwatch_session(line.strip())
+            return
+        # A cell comes here only if its first line could not be taken off, or if code calls the magic by name.
+        parse_watch_options(line)
+        if not cell.strip():
+            raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
+        self._shell.run_cell(f"%%memwatch {line}\n{cell}")
+
+    def _memwatch_session(self, word: str) -> None:
+        if word == "off":
+            if self._frontend.close_live():
+                self._frontend.show_history()
+            else:
+                print("memcell: no live view is open; %memwatch opens one")
+        elif word not in ("", "on"):
+            raise UsageError(
+                f"%memwatch: unknown argument {word!r}; it takes none, or off; %%memwatch watches one cell"
+            )
+        elif not self._frontend.show_live():
+            print("memcell: no live view in this front end; %%memwatch says a cell's line, memcell.history() has all")
+            self._frontend.show_history()

@@ -1,0 +1,64 @@
+"""The settings as traitlets: ``%config Memcell`` lists them, ``ipython_config.py`` sets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from traitlets import Bool, Enum, Float, Int, TraitError, Unicode, Union, observe, validate
+from traitlets.config import Configurable
+
+from memcell.errors import InvalidSizeError
+from memcell.session import Session, Settings
+from memcell.units import parse_size
+
+_DEFAULTS = Settings()
+_SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s"]
+
+
+class Memcell(Configurable):
+    """Settings of the memcell extension."""
+
+    show = Enum(
+        ("notable", "always", "never"),
+        default_value="notable",
+        help="Which cells say a line about their memory: those that keep or peak above 32 MiB, all, or none.",
+    ).tag(config=True)
+    limit = Union(
+        [Int(), Unicode()],
+        default_value=_DEFAULTS.limit,
+        help="""The memory limit of the session: 'auto' (the lowest of control group, host, resource limits and the
+        environment variable MEM_LIMIT), a size such as '8GB' (10⁹ bytes) or '8GiB' (2³⁰), or 'off'.""",
+    ).tag(config=True)
+    exact_peak = Bool(
+        _DEFAULTS.exact_peak,
+        help="""Reset the kernel's high-water mark for each run, so that its peak is exact (Linux). This lowers the
+        ru_maxrss that getrusage() tells; switch it off if your own code reads that.""",
+    ).tag(config=True)
+    history_size = Int(_DEFAULTS.history_size, min=1, help="How many runs are kept in memcell.history().").tag(
+        config=True
+    )
+    sample_interval_s = Float(
+        _DEFAULTS.sample_interval_s,
+        min=0.005,
+        max=60.0,
+        help="How often the memory is sampled during a run, in seconds, for its curve and the peak of its children.",
+    ).tag(config=True)
+
+    def __init__(self, *, session: Session, **traits: Any) -> None:
+        self._session = session
+        super().__init__(**traits)
+        self._session.configure(**{name: getattr(self, name) for name in _SESSION_SETTINGS})
+
+    @validate("limit")
+    def _readable_limit(self, proposal: Any) -> int | str:
+        value = proposal["value"]
+        if value in ("auto", "off"):
+            return str(value)
+        try:
+            return parse_size(value)
+        except InvalidSizeError as error:
+            raise TraitError(f"Memcell.limit: {error}; or 'auto' or 'off'") from None
+
+    @observe(*_SESSION_SETTINGS)
+    def _hand_over(self, change: Any) -> None:
+        self._session.configure(**{change["name"]: change["new"]})

@@ -1,0 +1,80 @@
+"""``%%memwatch``: taking its first line off a cell, so that the cell runs as itself.
+
+A cell magic would have to run the cell's text anew, which breaks ``await``, shows the value twice, adds frames to
+tracebacks and fires the hooks twice. So an input transformer takes the line off, and the hook that opens the
+run reads the options from the raw cell. Only where the line cannot be taken off (an option that is wrong, nothing
+below it) it stays, and the magic of that name says what is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+import re
+from dataclasses import dataclass
+
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import MagicArgumentParser
+
+_MAGIC_LINE = re.compile(r"%%memwatch(?:[ \t]+(.*))?[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What ``%%memwatch`` was asked for. ``output`` is the name of a variable for the record."""
+
+    output: str | None = None
+    quiet: bool = False
+    clean: bool = False
+
+
+def variable_name(text: str) -> str:
+    """An argument type: the name of a variable."""
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a variable name")
+    return text
+
+
+def watch_parser() -> MagicArgumentParser:
+    """The parser of the options of ``%%memwatch``."""
+    parser = MagicArgumentParser("%%memwatch", add_help=False)
+    parser.add_argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the record in NAME")
+    parser.add_argument("-q", dest="quiet", action="store_true", help="print nothing")
+    parser.add_argument("--clean", action="store_true", help="run the cleaners afterwards")
+    return parser
+
+
+def parse_watch_options(line: str) -> WatchOptions:
+    """Read the options.
+
+    Raises:
+        UsageError: An option is unknown or lacks its value.
+    """
+    try:
+        return WatchOptions(**vars(watch_parser().parse_argstring(line)))
+    except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
+        raise UsageError(f"%%memwatch: {error}; see %%memwatch? for its options") from None
+
+
+def split_magic_line(cell: str) -> tuple[WatchOptions, str] | None:
+    """The options of ``%%memwatch`` and the cell below it; None for any other cell and for one that is wrong."""
+    lines = cell.lstrip("\n").split("\n", 1) if "%%memwatch" in cell else []
+    match = _MAGIC_LINE.fullmatch(lines[0].strip()) if lines else None
+    if match is None or len(lines) < 2 or not lines[1].strip():
+        return None
+    try:
+        return parse_watch_options(match[1] or ""), lines[1]
+    except UsageError:
+        return None
+
+
+def strip_magic_line(lines: list[str]) -> list[str]:
+    """The input transformer."""
+    if not lines or not lines[0].startswith("%%memwatch"):
+        return lines
+    return lines[1:] if split_magic_line("".join(lines)) else lines
+
+
+# Without this a terminal would ask the transformer whether the cell is complete, and run it after its first line
+# instead of waiting for the blank line that ends a cell magic.
+strip_magic_line.has_side_effects = True  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""What did this cell cost? Readings only, no judgement."""

@@ -1,0 +1,205 @@
+"""The kernel's side of sampling: where the curve of a run and the peak of its children come from.
+
+Two samplers with one face. ``WatcherSampler`` orders the samples from a process of its own (Linux); ``ThreadSampler``
+takes them in a thread, for platforms without ``/proc``, and is blind while C code holds the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from memcell.measure import watcher
+from memcell.records import Curve
+
+logger = logging.getLogger("memcell")
+
+_RESTARTS = 3
+#: A watcher that is alive has sampled a run of this length.
+_MUST_HAVE_SAMPLED_S = 1.0
+_WAIT_FOR_SHELL_S = 5.0
+
+
+class Sampler(Protocol):
+    """Takes samples of one period at a time."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that samples, which is no child of the user's; None if it is this one."""
+
+    def begin(self, interval_s: float) -> None:
+        """Sample a new period from now on."""
+
+    def end(self) -> None:
+        """End the period. Its curve stays until the next begins."""
+
+    def curve(self) -> Curve:
+        """The curve of the latest period so far."""
+
+    def close(self) -> None:
+        """End what was started. May be called twice; the next period starts it again."""
+
+    def forget(self) -> None:
+        """In a forked child: let go of what belongs to the parent."""
+
+
+def make_sampler(rss: Callable[[], int], children: Callable[[], int]) -> Sampler:
+    """The best sampler for this platform. Nothing is started before the first period begins."""
+    if sys.platform == "linux" and sys.executable and Path("/proc/self/statm").exists():
+        return WatcherSampler()
+    return ThreadSampler(rss, children)
+
+
+def _to_curve(slice_s: float, levels: list[tuple[int, int]]) -> Curve:
+    return Curve(slice_s, tuple(rss for rss, _ in levels), tuple(children for _, children in levels))
+
+
+class WatcherSampler:
+    """Samples from the watcher process. It is started with the first period and started again if it dies."""
+
+    def __init__(self) -> None:
+        self._buffer: mmap.mmap | None = None
+        self._curve: watcher.SharedCurve | None = None
+        self._pipe = -1
+        self._period = 0
+        self._started = 0.0
+        self._starts = 0
+        self._pid: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    def begin(self, interval_s: float) -> None:
+        self._period += 1
+        self._started = time.monotonic()
+        if self._curve is None:
+            self._start()
+        if self._curve is not None and self._curve.order(self._period, self._started, interval_s):
+            self._wake()
+
+    def end(self) -> None:
+        if self._curve is None:
+            return
+        self._curve.order(0, 0.0, 0.0)
+        lasted_s = time.monotonic() - self._started
+        if lasted_s > _MUST_HAVE_SAMPLED_S and not self._curve.read(self._period)[1]:
+            self._stop()  # somebody has ended it: the next period starts another
+
+    def curve(self) -> Curve:
+        return _to_curve(*self._curve.read(self._period)) if self._curve is not None else Curve(0.0)
+
+    def close(self) -> None:
+        self._stop()
+        self._starts = 0
+
+    forget = close  # closing the child's copies leaves the parent's watcher as it is
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._pipe, b"\n")
+        except BlockingIOError:
+            pass  # the pipe is full of wake-ups already
+        except OSError:
+            self._stop()
+
+    def _start(self) -> None:
+        if self._starts >= _RESTARTS:
+            return
+        self._starts += 1
+        memory = os.memfd_create("memcell-curve")
+        read_end, write_end = os.pipe()
+        try:
+            os.ftruncate(memory, watcher.SIZE)
+            os.set_blocking(write_end, False)
+            # A shell that puts the watcher in the background and ends at once: the watcher then is a child of init,
+            # so that the user's os.wait() never meets it. In a session of its own no Ctrl-C of a terminal reaches it.
+            shell = subprocess.Popen(
+                ["/bin/sh", "-c", '"$@" >/dev/null & echo $!', "sh", sys.executable, "-I", "-S", watcher.__file__]
+                + [str(number) for number in (os.getpid(), memory, read_end)],
+                pass_fds=(memory, read_end),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
+            )
+            answer, _ = shell.communicate(timeout=_WAIT_FOR_SHELL_S)
+            self._pid = int(answer)
+            self._buffer = mmap.mmap(memory, watcher.SIZE)
+            self._curve = watcher.SharedCurve(self._buffer)
+            self._pipe = write_end
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            os.close(write_end)
+            self._starts = _RESTARTS
+            logger.warning("memcell: no samples during runs, the watcher did not start: %s", error)
+        finally:
+            os.close(memory)
+            os.close(read_end)
+
+    def _stop(self) -> None:
+        if self._curve is not None and self._buffer is not None:
+            os.close(self._pipe)  # the watcher sees the end of the pipe and ends
+            self._buffer.close()
+            self._buffer = self._curve = None
+            self._pid = None
+
+
+class ThreadSampler:
+    """Samples from a daemon thread that sleeps between periods. Blind while C code holds the interpreter's lock."""
+
+    def __init__(self, rss: Callable[[], int], children: Callable[[], int]) -> None:
+        self._rss = rss
+        self._children = children
+        self._shared = watcher.SharedCurve(bytearray(watcher.SIZE))
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._period = 0
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    def begin(self, interval_s: float) -> None:
+        self._period += 1
+        self._shared.order(self._period, time.monotonic(), interval_s)
+        if self._thread is None or not self._thread.is_alive():
+            self._closed = False
+            self._thread = threading.Thread(target=self._run, name="memcell-sampler", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def end(self) -> None:
+        self._shared.order(0, 0.0, 0.0)
+        self._wake.clear()
+
+    def curve(self) -> Curve:
+        return _to_curve(*self._shared.read(self._period))
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def forget(self) -> None:
+        self._thread = None  # threads do not survive a fork
+        self._wake = threading.Event()
+
+    def _run(self) -> None:
+        while self._wake.wait() and not self._closed:
+            period, started, interval_s = self._shared.orders()
+            if period:
+                self._shared.add(period, time.monotonic() - started, self._rss(), self._children(), interval_s)
+                time.sleep(interval_s)

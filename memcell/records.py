@@ -1,0 +1,240 @@
+"""What the rooms hand to one another: frozen records, in bytes and seconds.
+
+Text is made from them in ``view``; nothing here reads memory, draws or judges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Outcome = Literal["ok", "error", "interrupted"]
+#: Where a peak comes from. ``high-water``: the operating system's own mark, reset when the run began, so exact up to
+#: the error of its counters. ``sampled``: the highest of the samples, so a lower bound. ``ends``: the run was too
+#: short to be sampled, the higher of the levels before and after it, a lower bound too.
+PeakMethod = Literal["high-water", "sampled", "ends"]
+#: What a user may notice after a cleaner ran. ``none``: nothing. ``recompute``: a cache is gone, which costs time
+#: later. ``state``: something the user could miss.
+Effect = Literal["none", "recompute", "state"]
+CleanerSource = Literal["built-in", "registered", "entry point", "available"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The memory of this process at one moment, in bytes; None where the platform does not tell.
+
+    ``heap_bytes`` is what malloc has handed out and not got back: it tells memory in use from memory that the
+    allocator merely keeps.
+    """
+
+    rss_bytes: int
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
+    heap_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How the memory of a run went: the highest level in each of equal slices of time.
+
+    ``children_bytes`` has the level of the child processes (PSS) in the same slices.
+    """
+
+    slice_s: float
+    rss_bytes: tuple[int, ...] = ()
+    children_bytes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The memory limit that applies to this process, in bytes, and who sets it.
+
+    ``used_bytes`` is what counts against it: the working set of the control group or host, without page cache that
+    can be dropped. ``limit_bytes`` is None where no limit is known.
+    """
+
+    limit_bytes: int | None
+    used_bytes: int | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a cell. Sizes are bytes, times are seconds, ``started`` is seconds since the epoch.
+
+    Attributes:
+        cell: The key of the cell: the front end's cell id, else a hash of its source.
+        number: The execution count (``In[number]``), or the how-many-eth run of a ``watch`` label.
+        source_hash: A hash of the source: it changes when the cell is edited.
+        source_line: The first line of the source, shortened.
+        before_bytes: Resident memory (RSS) when the run began.
+        after_bytes: Resident memory when it ended.
+        peak_bytes: The highest resident memory during the run, without what memcell itself took.
+        peak_method: Where the peak comes from.
+        peak_error_bytes: How far the peak may be off; None where only a lower bound is known.
+        own_bytes: What memcell itself took during the run (a library loaded for a picture): not the cell's.
+        cleaned_bytes: What cleaners gave back during the run.
+        children_before_bytes: The child processes when the run began (PSS, shared pages counted once).
+        children_after_bytes: The same when it ended.
+        children_peak_bytes: The highest of the two and of the samples in between.
+        device_bytes: GPU memory that this process holds after the run; None without one in use.
+        curve_bytes: The highest level in each of equal slices of the run; empty for a run too short to sample.
+    """
+
+    cell: str
+    number: int
+    source_hash: str
+    source_line: str
+    started: float
+    duration_s: float
+    before_bytes: int
+    after_bytes: int
+    peak_bytes: int
+    peak_method: PeakMethod
+    outcome: Outcome
+    peak_error_bytes: int | None = None
+    anon_before_bytes: int | None = None
+    anon_after_bytes: int | None = None
+    file_before_bytes: int | None = None
+    file_after_bytes: int | None = None
+    shmem_before_bytes: int | None = None
+    shmem_after_bytes: int | None = None
+    heap_before_bytes: int | None = None
+    heap_after_bytes: int | None = None
+    own_bytes: int = 0
+    cleaned_bytes: int = 0
+    children_before_bytes: int = 0
+    children_after_bytes: int = 0
+    children_peak_bytes: int = 0
+    device_bytes: int | None = None
+    curve_bytes: tuple[int, ...] = ()
+
+    @property
+    def retained_bytes(self) -> int:
+        """What the run left behind: the level after it minus the level before, without what memcell itself took."""
+        return self.after_bytes - self.before_bytes - self.own_bytes
+
+    @property
+    def peak_growth_bytes(self) -> int:
+        """The peak minus the level before the run."""
+        return self.peak_bytes - self.before_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the two derived ones, as plain values for JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "retained_bytes": self.retained_bytes,
+            "peak_growth_bytes": self.peak_growth_bytes,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Run:
+        """The run that ``to_dict`` wrote, also after a way through JSON."""
+        return cls(**{**_fields_of(cls, values), "curve_bytes": tuple(values["curve_bytes"])})
+
+
+@dataclass(frozen=True, slots=True)
+class CleanerInfo:
+    """One line of the list of cleaners.
+
+    ``source`` is ``available`` for a module that has a ``clear_caches()`` of its own and has not registered it:
+    memcell lists it and never calls it unasked. ``size_bytes`` is what the cleaner's own ``size`` callable says it
+    would free, None without one. ``ready`` is false while the library that it clears is not imported.
+    """
+
+    name: str
+    effect: Effect
+    source: CleanerSource
+    owner: str
+    ready: bool = True
+    size_bytes: int | None = None
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanOutcome:
+    """What one cleaner did.
+
+    ``freed_bytes`` is measured: resident memory before minus after it, negative where it rose, None where the cleaner
+    did not run (``error`` says why). A figure within ``noise_bytes`` of zero cannot be told from zero.
+    ``objects`` is the number of objects collected, None where nobody counts them.
+    """
+
+    name: str
+    effect: Effect
+    freed_bytes: int | None
+    noise_bytes: int = 0
+    duration_s: float = 0.0
+    objects: int | None = None
+    error: str | None = None
+
+    @property
+    def is_measurable(self) -> bool:
+        """Whether the freed bytes can be told from zero."""
+        return self.freed_bytes is not None and abs(self.freed_bytes) > self.noise_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CleanReport:
+    """What one clean-up gave back, measured. ``objects`` is the number of objects the collector found."""
+
+    before_bytes: int
+    after_bytes: int
+    outcomes: tuple[CleanOutcome, ...] = ()
+    duration_s: float = 0.0
+    interrupted: bool = False
+    note: str = ""
+
+    @property
+    def freed_bytes(self) -> int:
+        """Resident memory before the clean-up minus after it; negative where it rose."""
+        return self.before_bytes - self.after_bytes
+
+    @property
+    def objects(self) -> int:
+        """The number of objects collected."""
+        return sum(outcome.objects or 0 for outcome in self.outcomes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the derived ones, as plain values for JSON."""
+        return {**dataclasses.asdict(self), "freed_bytes": self.freed_bytes, "objects": self.objects}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CleanReport:
+        """The report that ``to_dict`` wrote, also after a way through JSON."""
+        outcomes = tuple(CleanOutcome(**outcome) for outcome in values["outcomes"])
+        return cls(**{**_fields_of(cls, values), "outcomes": outcomes})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the live view draws: the run that is going on, if any, and the runs before it.
+
+    Attributes:
+        runs: The recorded runs, oldest first.
+        level_bytes: Resident memory now.
+        limit: The limit that applies.
+        number: The execution count of the run that is going on; None between runs.
+        source_line: Its first line.
+        elapsed_s: How long it has been going on.
+        before_bytes: Resident memory when it began.
+        peak_bytes: The highest level so far (exact where the platform allows).
+        curve: Its samples so far.
+    """
+
+    runs: tuple[Run, ...]
+    level_bytes: int
+    limit: Limit
+    number: int | None = None
+    source_line: str = ""
+    elapsed_s: float = 0.0
+    before_bytes: int = 0
+    peak_bytes: int = 0
+    curve: Curve = Curve(0.0)
+
+
+def _fields_of(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in dataclasses.fields(record)}

@@ -1,0 +1,428 @@
+"""One session per process: it opens and closes runs, and hands the rooms what they need of one another.
+
+Made on first use; shells and ``watch`` attach to it. It knows no IPython and draws nothing: what comes out are frozen
+records. The hooks of a shell call ``open`` and ``close`` for every cell, so what stands there has a budget of
+some ten microseconds and must not grow with the namespace, the history or the resident memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from memcell.clean.catalogue import Catalogue
+from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
+from memcell.clean.libraries import LIBRARIES
+from memcell.clean.registry import Registry
+from memcell.clean.runner import Gauges, Runner
+from memcell.history import History
+from memcell.measure.children import ChildrenGauge, make_children_gauge
+from memcell.measure.device import device_bytes
+from memcell.measure.process import ProcessReader, make_reader, trim_heap
+from memcell.measure.sampler import Sampler, make_sampler
+from memcell.records import CleanerInfo, CleanReport, Curve, Limit, Outcome, Run, Sample, Snapshot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from memcell.measure.limits import LimitReader
+
+logger = logging.getLogger("memcell")
+
+#: A run has to last this long before its samples are looked at and all threads are searched for children.
+LONG_RUN_S = 0.2
+#: Levels kept of each run's curve: as many as a sparkline or a figure can show.
+CURVE_POINTS = 48
+_SOURCE_LINE_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set about a session. The shell's traitlets hold the same with their help texts.
+
+    Attributes:
+        limit: The session's memory limit: ``auto``, ``off`` or bytes.
+        exact_peak: Whether the kernel's high-water mark may be reset for each run.
+        history_size: How many runs are kept.
+        sample_interval_s: How often a run is sampled, in seconds.
+    """
+
+    limit: int | str = "auto"
+    exact_peak: bool = True
+    history_size: int = 1000
+    sample_interval_s: float = 0.05
+
+
+class OpenRun:
+    """A run that is going on. Made by ``Session.open``, ended by ``Session.close`` or ``Session.abandon``."""
+
+    __slots__ = (
+        "before",
+        "began",
+        "cell",
+        "children_before_bytes",
+        "cleaned_bytes",
+        "exact",
+        "number",
+        "own_bytes",
+        "own_s",
+        "peak_bytes",
+        "source_hash",
+        "source_line",
+        "started",
+    )
+
+    def __init__(self, cell: str, number: int, source_hash: str, source_line: str) -> None:
+        self.cell = cell
+        self.number = number
+        self.source_hash = source_hash
+        self.source_line = source_line
+        self.peak_bytes = 0
+        self.exact = False
+        self.own_bytes = 0
+        self.own_s = 0.0
+        self.cleaned_bytes = 0
+        self.children_before_bytes = 0
+        self.before: Sample
+        self.started: float
+        self.began: float
+
+    def fold(self, mark_bytes: int | None) -> None:
+        """Take an exact peak since the last reset into account. It may be unknown."""
+        if mark_bytes is not None:
+            self.peak_bytes = max(self.peak_bytes, mark_bytes - self.own_bytes)
+            self.exact = True
+
+
+class Session:
+    """Measures runs, keeps their history and the registry of cleaners.
+
+    Args:
+        reader: Reads this process; for tests.
+        sampler: Takes samples during runs; for tests.
+        children: Reads the child processes; for tests.
+        clock: Returns seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        reader: ProcessReader | None = None,
+        sampler: Sampler | None = None,
+        children: ChildrenGauge | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.settings = Settings()
+        self._reader = reader or make_reader(exact_peak=lambda: self.settings.exact_peak)
+        self._children = children or make_children_gauge(lambda: self._sampler.pid)
+        self._sampler = sampler or make_sampler(self._reader.rss, self._children.level)
+        self._clock = clock
+        self._limits: LimitReader | None = None
+        self.history = History(self.settings.history_size, _draw)
+        collector = Collector()
+        built_in = (*LIBRARIES, gc_cleaner(collector), trim_cleaner(trim_heap))
+        self.registry = Registry([cleaner.name for cleaner in built_in])
+        self.catalogue = Catalogue(built_in, self.registry)
+        gauges = Gauges(self._reader.rss, self._reader.heap, trim_heap, self._reader.error_bytes())
+        self._runner = Runner(self.catalogue, gauges, collector)
+        self._open: list[OpenRun] = []
+        self._lock = threading.RLock()
+        self._within_own = False
+        self._labels: Counter[str] = Counter()
+        self._attached: dict[object, Callable[[], None]] = {}
+
+    # Runs
+
+    def open(self, source: str, *, number: int, cell: str | None = None) -> OpenRun:
+        """Begin a run.
+
+        Args:
+            source: The source of the cell.
+            number: Its execution count.
+            cell: The front end's id of the cell; without one a hash of the source is the key.
+        """
+        source_hash = hash_source(source)
+        run = OpenRun(cell or source_hash, number, source_hash, first_line(source))
+        run.children_before_bytes = self._children.level()
+        with self._lock:
+            if self._open:
+                self._fold(self._reader.peak())
+            else:
+                self._sampler.begin(self.settings.sample_interval_s)
+            self._open.append(run)
+            run.started = time.time()
+            self._reader.reset_peak()
+            run.before, _ = self._reader.read()
+            run.peak_bytes = run.before.rss_bytes
+            run.began = self._clock()
+        return run
+
+    def close(self, run: OpenRun, outcome: Outcome = "ok") -> Run:
+        """End a run and record it."""
+        ended = self._clock()
+        after, mark = self._reader.read()
+        with self._lock:
+            self._fold(mark)
+            curve = Curve(0.0)
+            if ended - run.began >= LONG_RUN_S:
+                curve = _last(self._sampler.curve(), ended - run.began, CURVE_POINTS)
+            self._leave(run)
+        children_after_bytes = self._children.level(thorough=ended - run.began >= LONG_RUN_S)
+        before, settled = run.before, after.rss_bytes - run.own_bytes
+        sampled_bytes = max(curve.rss_bytes, default=0)
+        record = Run(
+            cell=run.cell,
+            number=run.number,
+            source_hash=run.source_hash,
+            source_line=run.source_line,
+            started=run.started,
+            duration_s=max(0.0, ended - run.began - run.own_s),
+            before_bytes=before.rss_bytes,
+            after_bytes=after.rss_bytes,
+            peak_bytes=max(run.peak_bytes, settled, before.rss_bytes, 0 if run.exact else sampled_bytes),
+            peak_method="high-water" if run.exact else "sampled" if sampled_bytes else "ends",
+            peak_error_bytes=self._reader.error_bytes() if run.exact else None,
+            outcome=outcome,
+            anon_before_bytes=before.anon_bytes,
+            anon_after_bytes=after.anon_bytes,
+            file_before_bytes=before.file_bytes,
+            file_after_bytes=after.file_bytes,
+            shmem_before_bytes=before.shmem_bytes,
+            shmem_after_bytes=after.shmem_bytes,
+            heap_before_bytes=before.heap_bytes,
+            heap_after_bytes=after.heap_bytes,
+            own_bytes=run.own_bytes,
+            cleaned_bytes=run.cleaned_bytes,
+            children_before_bytes=run.children_before_bytes,
+            children_after_bytes=children_after_bytes,
+            children_peak_bytes=max(run.children_before_bytes, children_after_bytes, *curve.children_bytes),
+            device_bytes=device_bytes(),
+            curve_bytes=curve.rss_bytes,
+        )
+        self.history.append(record)
+        return record
+
+    def abandon(self, run: OpenRun) -> None:
+        """End a run without a record: its end was never told."""
+        with self._lock:
+            self._fold(self._reader.peak())
+            self._leave(run)
+
+    def _leave(self, run: OpenRun) -> None:
+        if run in self._open:
+            self._open.remove(run)
+            if not self._open:
+                self._sampler.end()
+
+    def _fold(self, mark: int | None) -> None:
+        """Give every open run the peak since the last reset: the next reset will forget it."""
+        for run in self._open:
+            run.fold(mark)
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """Leave the memory and time that the body takes out of the open runs: they are memcell's, not the cell's."""
+        with self._lock:
+            if self._within_own or not self._open:
+                outermost = False
+            else:
+                outermost = self._within_own = True
+                self._fold(self._reader.peak())
+        if not outermost:
+            yield
+            return
+        before_bytes, began = self._reader.rss(), self._clock()
+        try:
+            yield
+        finally:
+            grown_bytes, took_s = self._reader.rss() - before_bytes, self._clock() - began
+            with self._lock:
+                self._within_own = False
+                self._reader.reset_peak()
+                for run in self._open:
+                    run.own_bytes += grown_bytes
+                    run.own_s += took_s
+
+    def watch(self, label: str | None = None) -> Watch:
+        """See ``memcell.watch``."""
+        return Watch(self, label)
+
+    def count(self, label: str) -> int:
+        """The how-many-eth time this label is watched."""
+        with self._lock:
+            self._labels[label] += 1
+            return self._labels[label]
+
+    def snapshot(self) -> Snapshot:
+        """What the live view draws."""
+        level_bytes, limit, runs = self._reader.rss(), self.limit(), tuple(self.history)
+        with self._lock:
+            if not self._open:
+                return Snapshot(runs, level_bytes, limit)
+            run = self._open[0]
+            elapsed_s = self._clock() - run.began
+            mark = self._reader.peak()
+            curve = _last(self._sampler.curve(), elapsed_s)
+            known = mark - run.own_bytes if mark is not None else max(curve.rss_bytes, default=0)
+        return Snapshot(
+            runs=runs,
+            level_bytes=level_bytes,
+            limit=limit,
+            number=run.number,
+            source_line=run.source_line,
+            elapsed_s=elapsed_s,
+            before_bytes=run.before.rss_bytes,
+            peak_bytes=max(run.peak_bytes, known, level_bytes),
+            curve=curve,
+        )
+
+    # Cleaning
+
+    def clean(self, *names: str) -> CleanReport:
+        """See ``memcell.clear_caches``; without the table."""
+        report = self._runner.clean(names)
+        with self._lock:
+            for run in self._open:
+                run.cleaned_bytes += max(0, report.freed_bytes)
+        from memcell.view.text import log_line  # views are loaded with the first thing that is shown
+
+        logger.info(log_line(report))
+        return report
+
+    def plan(self, *names: str) -> list[CleanerInfo]:
+        """The cleaners that ``clean`` would run, in their order."""
+        return [cleaner.info() for cleaner in self.catalogue.select(names)]
+
+    # The rest
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings. The names are those of ``Settings``."""
+        self.settings = replace(self.settings, **changes)
+        self.history.resize(self.settings.history_size)
+        if "limit" in changes:
+            self._limits = None
+
+    def limit(self) -> Limit:
+        """The memory limit that applies, and what is used of it."""
+        if self._limits is None:
+            from memcell.measure.limits import LimitReader  # found out when it is first asked for
+
+            self._limits = LimitReader(self.settings.limit)
+        return self._limits.read()
+
+    def attach(self, shell: object, detach: Callable[[], None]) -> None:
+        """Remember how to take a shell's hooks away again."""
+        self._attached[shell] = detach
+
+    def detach(self, shell: object) -> None:
+        """Take a shell's hooks away. May be called twice."""
+        detach = self._attached.pop(shell, None)
+        if detach is not None:
+            detach()
+
+    def is_attached(self, shell: object) -> bool:
+        """Whether a shell has hooks of this session."""
+        return shell in self._attached
+
+    def close_all(self) -> None:
+        """End what the session started outside this process's memory. A later run starts it again."""
+        self._sampler.close()
+        self._children.close()
+
+    def forget_parent(self) -> None:
+        """In a forked child: let go of the parent's watcher, open runs and locks."""
+        self._lock = threading.RLock()
+        self._sampler.forget()
+        self._open.clear()
+        self._within_own = False
+
+
+class Watch:
+    """A run from ``with memcell.watch():``. ``run`` is its record once the block has ended, None before."""
+
+    def __init__(self, session: Session, label: str | None) -> None:
+        self._session = session
+        self._label = label
+        self._open: OpenRun | None = None
+        self.run: Run | None = None
+
+    def __enter__(self) -> Watch:
+        label = self._label or _place(sys._getframe(1))
+        self._open = self._session.open(label, number=self._session.count(label), cell=label)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open is not None:
+            self.run = self._session.close(self._open, outcome_of(error))
+            self._open = None
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """How a run ended, from the exception that ended it."""
+    if error is None:
+        return "ok"
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+
+
+def hash_source(source: str) -> str:
+    """A short hash of a cell's source, the same in every session."""
+    return hashlib.blake2b(source.strip().encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def first_line(source: str) -> str:
+    """The first line of a source that says something, shortened."""
+    line = source.lstrip().partition("\n")[0].rstrip()
+    return line if len(line) <= _SOURCE_LINE_LENGTH else line[: _SOURCE_LINE_LENGTH - 1] + "…"
+
+
+def _place(frame: Any) -> str:
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"  # noqa: PTH119 - may be '<stdin>'
+
+
+def _last(curve: Curve, duration_s: float, points: int | None = None) -> Curve:
+    """The end of a curve: of the last ``duration_s`` seconds, in at most ``points`` slices."""
+    if not curve.rss_bytes:
+        return curve
+    # A run inside another sees the part of the outer one's curve that is its own.
+    wanted = max(1, min(len(curve.rss_bytes), round(duration_s / curve.slice_s)))
+    width = 1 if points is None else -(-wanted // points)
+    starts = range(len(curve.rss_bytes) - wanted, len(curve.rss_bytes), width)
+    return Curve(
+        curve.slice_s * width,
+        tuple(max(curve.rss_bytes[start : start + width]) for start in starts),
+        tuple(max(curve.children_bytes[start : start + width]) for start in starts),
+    )
+
+
+def _draw(runs: Sequence[Run]) -> Figure:
+    from memcell.view.figure import figure  # loads matplotlib, which costs 40 MiB
+
+    session = get_session()
+    with session.own():
+        return figure(runs, session.limit())
+
+
+_session: Session | None = None
+_session_lock = threading.Lock()
+
+
+def get_session() -> Session:
+    """The session of this process, made on first use."""
+    global _session
+    with _session_lock:
+        if _session is None:
+            _session = Session()
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_session.forget_parent)
+        return _session

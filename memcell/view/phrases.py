@@ -1,0 +1,134 @@
+"""How the values of a record are worded: the same phrase in a line, a table, a tooltip and a title."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from memcell.records import CleanOutcome, Limit, Run
+from memcell.units import MIB, format_bytes, format_duration, format_round
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+#: Parts of the summary that most runs do not have (children, cleaned) are left out below this.
+_WORTH_SAYING_BYTES = MIB
+#: The level of an idle kernel wavers by some 100 KiB: a curve that spans less than this is drawn low.
+_SPARKLINE_SPAN_BYTES = 4 * MIB
+# Control characters, and the marks that turn the direction of text around for what follows them.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def one_line(text: str, width: int = 80) -> str:
+    """Make text of a user fit for one line: no line breaks, no control characters, at most ``width`` characters."""
+    line = " ".join(_UNPRINTABLE.sub(" ", _LONE_SURROGATE.sub("\ufffd", text)).split())
+    return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
+
+
+def bins(values: Sequence[float], count: int) -> list[float]:
+    """The highest value in each of at most ``count`` equal parts of a curve."""
+    size = len(values)
+    if size <= count:
+        return list(values)
+    return [max(values[i * size // count : (i + 1) * size // count]) for i in range(count)]
+
+
+def sparkline(values: Sequence[float], width: int = 16, *, span: float = 0) -> str:
+    """Draw a curve in one line of text.
+
+    Args:
+        values: The curve; where there are more values than characters, the highest of each part is drawn.
+        width: The highest number of characters.
+        span: What the full height stands for at least, in the unit of the values, so that noise looks like noise.
+
+    Returns:
+        One block character per part, the lowest for a flat curve; an empty string for fewer than two values.
+
+    >>> sparkline([0, 1, 2, 3, 4, 5, 6, 7]), sparkline([5, 5, 5])
+    ('▁▂▃▄▅▆▇█', '▁▁▁')
+    """
+    if len(values) < 2 or width < 1:
+        return ""
+    tops = bins(values, width)
+    low = min(tops)
+    height = max(max(tops) - low, span)
+    if height <= 0:
+        return _BLOCKS[0] * len(tops)
+    return "".join(_BLOCKS[round((top - low) / height * (len(_BLOCKS) - 1))] for top in tops)
+
+
+def run_sparkline(run: Run, width: int = 16) -> str:
+    """The curve of a run in one line of text; empty for a run too short to sample."""
+    return sparkline(run.curve_bytes, width, span=_SPARKLINE_SPAN_BYTES)
+
+
+def kept(run: Run) -> str:
+    """What the run left behind: ``+105.2 MiB kept``, or ``50.0 MiB freed`` where the level fell."""
+    signed = format_bytes(run.retained_bytes, sign=True)
+    return f"{signed[1:]} freed" if signed.startswith("-") else f"{signed} kept"
+
+
+def peak(run: Run) -> str:
+    """The peak growth: ``+310.0 MiB``, or ``≥ +310.0 MiB`` where only a lower bound is known."""
+    bound = "≥ " if run.peak_error_bytes is None else ""
+    return bound + format_bytes(run.peak_growth_bytes, sign=True)
+
+
+def children(run: Run) -> str:
+    """What the child processes grew by, and their peak where it was much more; empty for less than 1 MiB."""
+    grown = run.children_after_bytes - run.children_before_bytes
+    highest = run.children_peak_bytes - run.children_before_bytes
+    has_peak = highest >= max(grown, 0) + _WORTH_SAYING_BYTES and highest > 1.1 * grown
+    peak_text = f"peak {format_bytes(highest, sign=True)}" if has_peak else ""
+    if abs(grown) < _WORTH_SAYING_BYTES:
+        return peak_text
+    grown_text = format_bytes(grown, sign=True)
+    return f"{grown_text} ({peak_text})" if peak_text else grown_text
+
+
+def cleaned(run: Run) -> str:
+    """What cleaners gave back during the run; empty for less than 1 MiB."""
+    return format_bytes(run.cleaned_bytes) if run.cleaned_bytes >= _WORTH_SAYING_BYTES else ""
+
+
+def level(level_bytes: int, limit: Limit | None) -> str:
+    """A level beside the limit that applies: ``612 MiB of 24 GiB``, or ``612 MiB`` where none is known."""
+    if limit is None or limit.limit_bytes is None:
+        return format_round(level_bytes)
+    return f"{format_round(level_bytes)} of {format_round(limit.limit_bytes)}"
+
+
+def limit_use(limit: Limit | None) -> str:
+    """The limit and how much of it is in use: ``limit 24 GiB, 25% used``; empty where none is known."""
+    if limit is None or not limit.limit_bytes:
+        return ""
+    words = f"limit {format_round(limit.limit_bytes)}"
+    return words if limit.used_bytes is None else f"{words}, {limit.used_bytes / limit.limit_bytes:.0%} used"
+
+
+def summary_parts(run: Run, limit: Limit | None = None) -> list[str]:
+    """The parts of the summary line after the number of the cell, without the sparkline."""
+    parts = [kept(run), f"peak {peak(run)}"]
+    if grown := children(run):
+        parts.append(f"children {grown}")
+    if given_back := cleaned(run):
+        parts.append(f"cleaned {given_back}")
+    if run.device_bytes:
+        parts.append(f"GPU {format_round(run.device_bytes)}")
+    parts.append(format_duration(run.duration_s))
+    if run.outcome != "ok":
+        parts.append(run.outcome)
+    parts.append(f"kernel {level(run.after_bytes, limit)}")
+    return parts
+
+
+def freed(outcome: CleanOutcome) -> str:
+    """What a cleaner gave back, as far as it can be told: ``80.0 MiB``, ``below 0.3 MiB``, ``+1.5 MiB more``."""
+    if outcome.freed_bytes is None:
+        return "not run"
+    if outcome.freed_bytes and not outcome.is_measurable:
+        # Rounded up to the decimal that is shown: a bound rounded down would be too low.
+        return f"below {math.ceil(outcome.noise_bytes / MIB * 10) / 10:.1f} MiB"
+    if outcome.freed_bytes < 0:
+        return f"{format_bytes(-outcome.freed_bytes, sign=True)} more"
+    return format_bytes(outcome.freed_bytes)

@@ -1,0 +1,141 @@
+"""Records to tables of text: what a table says. How it looks is in ``text`` and ``html``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from memcell.records import CleanerInfo, CleanOutcome, CleanReport, Run
+from memcell.units import format_bytes, format_duration, format_round
+from memcell.view import phrases
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its head and its cells from top to bottom.
+
+    ``figures`` are aligned right; ``prose`` may be broken into lines where room is short.
+    """
+
+    head: str
+    cells: tuple[str, ...]
+    figures: bool = False
+    prose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The columns of a table and the lines that stand under it."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells row by row, without the heads."""
+        return list(zip(*(column.cells for column in self.columns), strict=True))
+
+
+def _column(head: str, cells: Iterable[str], *, figures: bool = False, prose: bool = False) -> Column:
+    return Column(head, tuple(cells), figures, prose)
+
+
+def _with_content(*columns: Column) -> tuple[Column, ...]:
+    """Leave out the columns in which no row says anything."""
+    return tuple(column for column in columns if any(column.cells))
+
+
+def clean_report(report: CleanReport) -> Table:
+    """What each cleaner freed, and the level before and after all of them."""
+    outcomes = report.outcomes
+    columns = _with_content(
+        _column("cleaner", (phrases.one_line(outcome.name, 40) for outcome in outcomes)),
+        _column("freed", (phrases.freed(outcome) for outcome in outcomes), figures=True),
+        _column(
+            "objects",
+            ("" if outcome.objects is None else f"{outcome.objects:,}" for outcome in outcomes),
+            figures=True,
+        ),
+        _column("time", (_duration(outcome) for outcome in outcomes), figures=True),
+        _column("error", (phrases.one_line(outcome.error or "", 100) for outcome in outcomes), prose=True),
+    )
+    difference = format_bytes(report.freed_bytes)
+    change = f"{difference[1:]} more than before" if difference.startswith("-") else f"{difference} freed"
+    collected = f", {report.objects:,} objects collected" if report.objects else ""
+    levels = f"{format_bytes(report.before_bytes)} → {format_bytes(report.after_bytes)}"
+    lines = [f"{levels}: {change}{collected}, {format_duration(report.duration_s)}"]
+    if not outcomes:
+        lines.insert(0, "no cleaner ran")
+    if report.interrupted:
+        lines.append("interrupted: the cleaners that had not begun did not run")
+    if report.note:
+        lines.append(phrases.one_line(report.note, 200))
+    return Table(columns, tuple(lines))
+
+
+def _duration(outcome: CleanOutcome) -> str:
+    return "" if outcome.freed_bytes is None and not outcome.duration_s else format_duration(outcome.duration_s)
+
+
+def cleaners(infos: Sequence[CleanerInfo], *, dry_run: bool = False) -> Table:
+    """The cleaners that there are or, for a dry run, what each of them would do."""
+    columns = _with_content(
+        _column("cleaner", (phrases.one_line(info.name, 40) for info in infos)),
+        _column("effect", ("" if info.source == "available" else info.effect for info in infos)),
+        _column("source", (_source(info) for info in infos)),
+        _column(
+            "would free" if dry_run else "size",
+            ("" if info.size_bytes is None else format_bytes(info.size_bytes) for info in infos),
+            figures=True,
+        ),
+        _column("would run" if dry_run else "", (_remark(info, dry_run=dry_run) for info in infos), prose=True),
+    )
+    if not infos:
+        return Table(columns, ("no cleaner to run" if dry_run else "no cleaners",))
+    if not dry_run:
+        return Table(columns)
+    runnable = [info for info in infos if _would_run(info)]
+    known = [info.size_bytes for info in runnable if info.size_bytes is not None]
+    line = f"{len(runnable)} {'cleaner' if len(runnable) == 1 else 'cleaners'} would run"
+    if known:
+        line += f"; known to free: {format_bytes(sum(known))}"
+    return Table(columns, (f"{line}; nothing was cleaned",))
+
+
+def _source(info: CleanerInfo) -> str:
+    owner = phrases.one_line(info.owner, 40)
+    return f"{info.source}, {owner}" if owner and owner != info.name else info.source
+
+
+def _would_run(info: CleanerInfo) -> bool:
+    return info.ready and info.source != "available"
+
+
+def _remark(info: CleanerInfo, *, dry_run: bool) -> str:
+    """The last column: why a cleaner does not run, how it can be made to, or what it does."""
+    no = "no: " if dry_run else ""
+    if info.source == "available":
+        name = phrases.one_line(info.name, 60)
+        return f'{no}not registered; memcell.register("{name}", {name}.clear_caches)'
+    if not info.ready:
+        # A built-in cleaner has the name of the library that it clears; any other one clears its owner's.
+        library = info.name.partition(".")[0] if info.source == "built-in" else info.owner or info.name
+        return f"{no}{phrases.one_line(library, 40)} is not imported"
+    return "yes" if dry_run else phrases.one_line(info.about, 80)
+
+
+def runs(history: Sequence[Run]) -> Table:
+    """One row per run, oldest first."""
+    columns = _with_content(
+        _column("run", (f"[{run.number}]" for run in history), figures=True),
+        _column("kept", (format_bytes(run.retained_bytes, sign=True) for run in history), figures=True),
+        _column("peak", (phrases.peak(run) for run in history), figures=True),
+        _column("children", (phrases.children(run) for run in history), figures=True),
+        _column("cleaned", (phrases.cleaned(run) for run in history), figures=True),
+        _column("time", (format_duration(run.duration_s) for run in history), figures=True),
+        _column("kernel", (format_round(run.after_bytes) for run in history), figures=True),
+        _column("curve", (phrases.run_sparkline(run, 12) for run in history)),
+        _column("outcome", ("" if run.outcome == "ok" else run.outcome for run in history)),
+        _column("cell", (phrases.one_line(run.source_line, 44) for run in history), prose=True),
+    )
+    return Table(columns, () if history else ("no runs yet",))

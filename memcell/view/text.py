@@ -1,0 +1,71 @@
+"""Plain text: the summary line, tables for a terminal, and the line for a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memcell.records import CleanerInfo, CleanReport, Limit, Run
+from memcell.units import MIB
+from memcell.view import tables
+from memcell.view.phrases import run_sparkline, sparkline, summary_parts
+
+__all__ = ["clean_table", "cleaners_table", "log_line", "runs_table", "sparkline", "summary_line"]
+
+
+def summary_line(run: Run, limit: Limit | None = None) -> str:
+    """What a run cost, in one line.
+
+    ``[3] +105.2 MiB kept · peak +310.0 MiB · 1.24 s · kernel 612 MiB of 24 GiB  ▁▂▃▅▆▇█``
+
+    Args:
+        run: The run.
+        limit: The memory limit that applies, if one is known.
+
+    Returns:
+        One line, with a sparkline where the run was long enough to be sampled.
+    """
+    curve = run_sparkline(run)
+    return f"[{run.number}] {' · '.join(summary_parts(run, limit))}{'  ' if curve else ''}{curve}"
+
+
+def clean_table(report: CleanReport) -> str:
+    """What each cleaner measurably freed, then the level before and after."""
+    return _plain(tables.clean_report(report))
+
+
+def cleaners_table(infos: Sequence[CleanerInfo], *, dry_run: bool = False) -> str:
+    """The cleaners that there are or, for a dry run, what each of them would do."""
+    return _plain(tables.cleaners(infos, dry_run=dry_run))
+
+
+def runs_table(runs: Sequence[Run]) -> str:
+    """One line per run, oldest first."""
+    return _plain(tables.runs(runs))
+
+
+def log_line(report: CleanReport) -> str:
+    """The line that goes to the log for each clean-up: always in MiB, so that a program can read it."""
+    before, after, freed = (_mib(size) for size in (report.before_bytes, report.after_bytes, report.freed_bytes))
+    return f"Memory cleanup: Before={before}, After={after}, Freed={freed}, Objects={report.objects}"
+
+
+def _mib(size: int) -> str:
+    return f"{round(size / MIB, 1) + 0.0:.1f}MiB"  # + 0.0 turns a rounded -0.0 into 0.0
+
+
+def _plain(table: tables.Table) -> str:
+    """Align the columns: figures at the right, words at the left; the heads are underlined."""
+    widths = [max(map(len, (column.head, *column.cells))) for column in table.columns]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if column.figures else cell.ljust(width)
+            for cell, width, column in zip(cells, widths, table.columns, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    lines = []
+    if table.columns:
+        lines = [line([column.head for column in table.columns]), line(["─" * width for width in widths])]
+        lines += map(line, table.rows)
+    return "\n".join([*lines, *table.lines])
