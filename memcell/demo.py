@@ -79,7 +79,9 @@ def _run_notebook(reruns: int) -> tuple[list[Run], CleanReport, Limit]:
 
     source = resources.files("memcell").joinpath("demo.ipynb").read_text(encoding="utf-8")
     notebook = nbformat.reads(source, as_version=4)
-    client = NotebookClient(notebook, timeout=_CELL_TIMEOUT_S, kernel_name="python3")
+    client = NotebookClient(
+        notebook, timeout=_CELL_TIMEOUT_S, kernel_name="python3", extra_arguments=["--log-level=ERROR"]
+    )
     collect = nbformat.v4.new_code_cell(_COLLECT)
     notebook.cells.append(collect)
     times = [reruns if _RERUN in cell.metadata.get("tags", ()) else 1 for cell in notebook.cells]

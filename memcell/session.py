@@ -293,9 +293,10 @@ class Session:
         with self._lock:
             for run in self._open:
                 run.cleaned_bytes += max(0, report.freed_bytes)
-        from memcell.view.text import log_line  # views are loaded with the first thing that is shown
+        with self.own():
+            from memcell.view.text import log_line  # views are loaded with the first thing that is shown
 
-        logger.info(log_line(report))
+            logger.info(log_line(report))
         return report
 
     def plan(self, *names: str) -> list[CleanerInfo]:

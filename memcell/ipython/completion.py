@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher

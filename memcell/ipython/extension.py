@@ -8,6 +8,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from memcell.ipython import formatters
 from memcell.ipython.completion import make_cleaner_matcher
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.hooks import Hooks
@@ -51,6 +52,7 @@ class Extension:
             shell.Completer.custom_matchers.append(matcher)
             undo.callback(_remove, shell.Completer.custom_matchers, matcher)
 
+            undo.callback(formatters.register(shell, self._session))
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
             undo.enter_context(self.hooks)

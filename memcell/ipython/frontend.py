@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -52,8 +53,7 @@ class Frontend:
 
     def show_run(self, run: Run) -> None:
         """The summary line."""
-        from memcell.view import html, text
-
+        text, html = self._views()
         limit = self._session.limit()
         self._show(text.summary_line(run, limit), html.summary_html(run, limit))
 
@@ -76,14 +76,12 @@ class Frontend:
 
     def show_report(self, report: CleanReport) -> None:
         """The table of what cleaners freed."""
-        from memcell.view import html, text
-
+        text, html = self._views()
         self._show(text.clean_table(report), html.clean_table_html(report))
 
     def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
         """The list of cleaners; of those that would run in a dry run."""
-        from memcell.view import html, text
-
+        text, html = self._views()
         self._show(text.cleaners_table(infos, dry_run=dry_run), html.cleaners_table_html(infos, dry_run=dry_run))
 
     def show_live(self) -> bool:
@@ -116,6 +114,12 @@ class Frontend:
         if live is not None:
             live.close()
         return live is not None
+
+    def _views(self) -> tuple[ModuleType, ModuleType]:
+        with self._session.own():
+            from memcell.view import html, text
+
+            return text, html
 
     @staticmethod
     def _show_png(png: bytes, plain: str) -> None:

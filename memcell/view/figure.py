@@ -40,6 +40,13 @@ _MUTED = "#666666"
 _GRID = "#E3E3E3"
 
 
+class StaticFigure(Figure):
+    """A figure that a notebook shows by itself: only pyplot's own are shown otherwise."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(self, 110)
+
+
 def figure(runs: Sequence[Run], limit: Limit | None = None) -> Figure:
     """Draw what each run kept and its peak growth, and the level of the kernel over time.
 
@@ -123,7 +130,7 @@ def _defaults() -> Iterator[None]:
 
 
 def _empty(width_in: float, height_in: float) -> Figure:
-    return Figure(
+    return StaticFigure(
         figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.08), facecolor="white"
     )
 

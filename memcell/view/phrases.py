@@ -58,8 +58,10 @@ def sparkline(values: Sequence[float], width: int = 16, *, span: float = 0) -> s
 
 
 def run_sparkline(run: Run, width: int = 16) -> str:
-    """The curve of a run in one line of text; empty for a run too short to sample."""
-    return sparkline(run.curve_bytes, width, span=_SPARKLINE_SPAN_BYTES)
+    """The curve of a run in one line of text, from the level before; empty for a run too short to sample."""
+    if not run.curve_bytes:
+        return ""
+    return sparkline((run.before_bytes, *run.curve_bytes), width, span=_SPARKLINE_SPAN_BYTES)
 
 
 def kept(run: Run) -> str:

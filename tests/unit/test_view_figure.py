@@ -85,11 +85,11 @@ def test_picture_of_one_run() -> None:
 
 def test_pyplot_is_not_imported_and_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
-    before = dict.copy(matplotlib.rcParams)  # a plain look at rcParams["backend"] would itself import pyplot
+    before = dict(dict.items(matplotlib.rcParams))  # a plain look at rcParams["backend"] would itself import pyplot
     figure.png(RUNS, LIMIT)
     figure.run_png(RUNS[0])
     assert "matplotlib.pyplot" not in sys.modules
-    assert dict.copy(matplotlib.rcParams) == before
+    assert dict(dict.items(matplotlib.rcParams)) == before
 
 
 def test_style_of_the_user_does_not_matter() -> None:
