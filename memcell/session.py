@@ -293,6 +293,8 @@ class Session:
         with self._lock:
             for run in self._open:
                 run.cleaned_bytes += max(0, report.freed_bytes)
+        if report.note:
+            return report  # nothing ran
         with self.own():
             from memcell.view.text import log_line  # views are loaded with the first thing that is shown
 

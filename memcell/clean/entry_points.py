@@ -40,7 +40,7 @@ class EntryPointCleaners:
     """The declared cleaners. Looked up when asked for, and again only after what is installed may have changed.
 
     Args:
-        scan: Lists the entry points of the group. The real one takes 2 ms with 80 packages, where the comparison that
+        scan: Lists the entry points of the group. The real one takes 2 ms with 40 packages, where the comparison that
             spares it takes 25 µs.
     """
 

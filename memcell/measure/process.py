@@ -33,7 +33,7 @@ class ProcessReader(Protocol):
         """Resident memory now, in bytes, the cheapest way."""
 
     def heap(self) -> int | None:
-        """What malloc has handed out, in bytes; None where that is unknown or too dear just now."""
+        """What malloc has handed out, in bytes, whatever reading costs; None where that is unknown."""
 
     def read(self) -> tuple[Sample, int | None]:
         """The full reading, and the peak as ``peak`` tells it."""
@@ -70,12 +70,14 @@ class HeapGauge:
         self._read = read
         self._budget = Budget(HEAP_SHARE, clock)
 
-    def bytes_in_use(self) -> int | None:
-        """The bytes in use; None while another reading would take more than its share of time."""
-        if not self._budget.allows():
-            return None
+    def bytes_in_use_now(self) -> int:
+        """The bytes in use, whatever reading costs."""
         with self._budget.spend():
             return self._read()
+
+    def bytes_in_use(self) -> int | None:
+        """The bytes in use; None while another reading would take more than its share of time."""
+        return self.bytes_in_use_now() if self._budget.allows() else None
 
 
 def make_heap_gauge() -> HeapGauge | None:
@@ -147,11 +149,12 @@ class LinuxReader:
         return int(os.pread(self._statm, 200, 0).split(None, 2)[1]) * PAGE
 
     def heap(self) -> int | None:
-        return self._heap.bytes_in_use() if self._heap else None
+        return self._heap.bytes_in_use_now() if self._heap else None
 
     def read(self) -> tuple[Sample, int | None]:
         mark, rss, anon, file, shmem = self._fields()
-        return Sample(rss, anon, file, shmem, self.heap()), self._known(mark)
+        heap = self._heap.bytes_in_use() if self._heap else None
+        return Sample(rss, anon, file, shmem, heap), self._known(mark)
 
     def reset_peak(self) -> None:
         if self._pid != os.getpid():
@@ -207,10 +210,11 @@ class PsutilReader:
         return int(psutil.Process().memory_info().rss)
 
     def heap(self) -> int | None:
-        return self._heap.bytes_in_use() if self._heap else None
+        return self._heap.bytes_in_use_now() if self._heap else None
 
     def read(self) -> tuple[Sample, int | None]:
-        return Sample(self.rss(), heap_bytes=self.heap()), self.peak()
+        heap = self._heap.bytes_in_use() if self._heap else None
+        return Sample(self.rss(), heap_bytes=heap), self.peak()
 
     def reset_peak(self) -> None:
         self._lifetime_mark = self._mark()

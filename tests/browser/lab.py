@@ -45,13 +45,19 @@ class Lab:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
         self._log = (folder / "lab.log").open("w")
-        environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_NO_CONFIG": "1"}
+        settings = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # else it asks, on top of the notebook
+        environment = {
+            **os.environ,
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        }
         self._server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
                 *(f"--ServerApp.port={self._port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"),
                 *(f"--IdentityProvider.token={_TOKEN}", "--LabApp.expose_app_in_browser=True"),
-                *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
             ],
             stdout=self._log,
             stderr=self._log,
