@@ -1,0 +1,28 @@
+"""Runs the examples of the README and of the docstrings, so that they stay true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.rest import DocTestParser
+
+
+@pytest.fixture
+def no_registrations() -> Iterator[None]:
+    """The examples register cleaners with the process's own session; afterwards there are none."""
+    yield
+    from memcell.session import get_session
+
+    session = get_session()
+    for cleaner in session.registry.cleaners():
+        session.registry.unregister(cleaner.name)
+    session.close_all()
+
+
+_documents: Any = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md"], fixtures=["no_registrations"])
+_docstrings: Any = Sybil(parsers=[DocTestParser()], patterns=["memcell/**/*.py"], fixtures=["no_registrations"])
+pytest_collect_file = (_documents + _docstrings).pytest()
