@@ -27,7 +27,7 @@ from memcell.clean.registry import Registry
 from memcell.clean.runner import Gauges, Runner
 from memcell.history import History
 from memcell.measure.children import ChildrenGauge, make_children_gauge
-from memcell.measure.device import device_bytes
+from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
 from memcell.measure.sampler import Sampler, make_sampler
 from memcell.records import CleanerInfo, CleanReport, Curve, Limit, Outcome, Run, Sample, Snapshot
@@ -125,6 +125,7 @@ class Session:
         self._reader = reader or make_reader(exact_peak=lambda: self.settings.exact_peak)
         self._children = children or make_children_gauge(lambda: self._sampler.pid)
         self._sampler = sampler or make_sampler(self._reader.rss, self._children.level)
+        self._devices = DeviceGauge()
         self._clock = clock
         self._limits: LimitReader | None = None
         self.history = History(self.settings.history_size, _draw)
@@ -205,7 +206,7 @@ class Session:
             children_before_bytes=run.children_before_bytes,
             children_after_bytes=children_after_bytes,
             children_peak_bytes=max(run.children_before_bytes, children_after_bytes, *curve.children_bytes),
-            device_bytes=device_bytes(),
+            device_bytes=self._devices.bytes_held(),
             curve_bytes=curve.rss_bytes,
         )
         self.history.append(record)

@@ -19,42 +19,43 @@ from types import ModuleType
 
 logger = logging.getLogger("memcell")
 
-# The libraries of which a call failed. It is a fact about this process's libraries, so the process has one such set.
-_failed: set[str] = set()
 
+class DeviceGauge:
+    """Asks the libraries that are imported. One whose own call fails is named once in the log and not asked again."""
 
-def device_bytes() -> int | None:
-    """The GPU memory that this process holds, in bytes, on all devices together; None where nothing tells.
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
 
-    Without such a library this costs a few look-ups in ``sys.modules``. A library whose own call fails is named once in
-    the log (``memcell``) and not asked again.
-    """
-    told = None
-    for name, ask in _LIBRARIES.items():
-        if name in sys.modules:
-            held = _ask(name, ask)
-            if held is not None:
-                told = held if told is None else told + held
-    # NVML knows of every library, and yet it comes last: it asks the driver, which takes far longer than reading an
-    # allocator's counter, it counts contexts too, and in a container it may list the process under another pid.
-    if told is None and "pynvml" in sys.modules:
-        told = _ask("pynvml", _held_by_nvml)
-    return told
+    def bytes_held(self) -> int | None:
+        """The GPU memory that this process holds, in bytes, on all devices together; None where nothing tells.
 
+        Without such a library this costs a few look-ups in ``sys.modules``.
+        """
+        told = None
+        for name, ask in _LIBRARIES.items():
+            if name in sys.modules:
+                held = self._ask(name, ask)
+                if held is not None:
+                    told = held if told is None else told + held
+        # NVML knows of every library, and yet it comes last: it asks the driver, which takes far longer than reading an
+        # allocator's counter, it counts contexts too, and in a container it may list the process under another pid.
+        if told is None and "pynvml" in sys.modules:
+            told = self._ask("pynvml", _held_by_nvml)
+        return told
 
-def _ask(name: str, ask: Callable[[ModuleType], int | None]) -> int | None:
-    library = sys.modules.get(name)
-    if library is None or name in _failed:  # an entry of None forbids the import of that library
-        return None
-    try:
-        return ask(library)
-    except AttributeError:
-        # Another thread is still importing it, or this version has no such call: it says nothing, for now.
-        return None
-    except Exception as error:
-        _failed.add(name)
-        logger.warning("GPU memory held by %s is not read any more: %s: %s", name, type(error).__name__, error)
-        return None
+    def _ask(self, name: str, ask: Callable[[ModuleType], int | None]) -> int | None:
+        library = sys.modules.get(name)
+        if library is None or name in self._failed:  # an entry of None forbids the import of that library
+            return None
+        try:
+            return ask(library)
+        except AttributeError:
+            # Another thread is still importing it, or this version has no such call: it says nothing, for now.
+            return None
+        except Exception as error:
+            self._failed.add(name)
+            logger.warning("GPU memory held by %s is not read any more: %s: %s", name, type(error).__name__, error)
+            return None
 
 
 def _held_by_torch(torch: ModuleType) -> int | None:

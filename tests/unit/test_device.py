@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from memcell.measure import device
-from memcell.measure.device import device_bytes
+from memcell.measure.device import DeviceGauge
 
 LIBRARIES = ("torch", "cupy", "jax", "jax._src.xla_bridge", "pynvml")
 
@@ -17,9 +16,13 @@ LIBRARIES = ("torch", "cupy", "jax", "jax._src.xla_bridge", "pynvml")
 @pytest.fixture(autouse=True)
 def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has imported none of them and has seen none of them fail."""
-    monkeypatch.setattr(device, "_failed", set())
     for name in LIBRARIES:
         monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.fixture
+def gauge() -> DeviceGauge:
+    return DeviceGauge()
 
 
 @pytest.fixture
@@ -98,50 +101,50 @@ def nvml(*devices: list[tuple[int, int | None]], initialised: bool = True) -> Si
     )
 
 
-def test_without_a_library_nothing_is_told_and_nothing_imported() -> None:
-    assert device_bytes() is None
+def test_without_a_library_nothing_is_told_and_nothing_imported(gauge: DeviceGauge) -> None:
+    assert gauge.bytes_held() is None
     assert not set(LIBRARIES) & set(sys.modules)
 
 
-def test_a_library_whose_import_is_forbidden_tells_nothing(install: Any) -> None:
+def test_a_library_whose_import_is_forbidden_tells_nothing(gauge: DeviceGauge, install: Any) -> None:
     install("torch", None)
-    assert device_bytes() is None
+    assert gauge.bytes_held() is None
 
 
-def test_torch_reserved_memory_is_summed_over_devices(install: Any) -> None:
+def test_torch_reserved_memory_is_summed_over_devices(gauge: DeviceGauge, install: Any) -> None:
     install("torch", torch(reserved=[100, 20]))
-    assert device_bytes() == 120
+    assert gauge.bytes_held() == 120
 
 
-def test_torch_that_holds_nothing_holds_zero(install: Any) -> None:
+def test_torch_that_holds_nothing_holds_zero(gauge: DeviceGauge, install: Any) -> None:
     install("torch", torch(reserved=[0]))
-    assert device_bytes() == 0
+    assert gauge.bytes_held() == 0
 
 
-def test_torch_without_cuda_in_use_is_not_initialised(install: Any) -> None:
+def test_torch_without_cuda_in_use_is_not_initialised(gauge: DeviceGauge, install: Any) -> None:
     install("torch", torch())
-    assert device_bytes() is None
-    assert not device._failed
+    assert gauge.bytes_held() is None
+    assert not gauge._failed
 
 
-def test_torch_on_metal(install: Any) -> None:
+def test_torch_on_metal(gauge: DeviceGauge, install: Any) -> None:
     install("torch", torch(metal=300))
-    assert device_bytes() == 300
+    assert gauge.bytes_held() == 300
 
 
-def test_cupy_pool(install: Any) -> None:
+def test_cupy_pool(gauge: DeviceGauge, install: Any) -> None:
     install("cupy", cupy(pool=500))
-    assert device_bytes() == 500
+    assert gauge.bytes_held() == 500
 
 
 @pytest.mark.parametrize("context", [0, None])
-def test_cupy_without_a_context_is_not_initialised(install: Any, context: int | None) -> None:
+def test_cupy_without_a_context_is_not_initialised(gauge: DeviceGauge, install: Any, context: int | None) -> None:
     install("cupy", cupy(context=context))
-    assert device_bytes() is None
-    assert not device._failed
+    assert gauge.bytes_held() is None
+    assert not gauge._failed
 
 
-def test_jax_pools_are_summed_over_accelerators(install: Any) -> None:
+def test_jax_pools_are_summed_over_accelerators(gauge: DeviceGauge, install: Any) -> None:
     install_jax(
         install,
         accelerator({"bytes_in_use": 1, "pool_bytes": 700}),
@@ -149,48 +152,52 @@ def test_jax_pools_are_summed_over_accelerators(install: Any) -> None:
         accelerator(None),
         accelerator({"bytes_in_use": 9999}, platform="cpu"),
     )
-    assert device_bytes() == 750
+    assert gauge.bytes_held() == 750
 
 
-def test_jax_on_cpus_tells_nothing(install: Any) -> None:
+def test_jax_on_cpus_tells_nothing(gauge: DeviceGauge, install: Any) -> None:
     install_jax(install, accelerator(None, platform="cpu"))
-    assert device_bytes() is None
+    assert gauge.bytes_held() is None
 
 
-def test_jax_without_backends_is_not_initialised(install: Any) -> None:
+def test_jax_without_backends_is_not_initialised(gauge: DeviceGauge, install: Any) -> None:
     install_jax(install, initialised=False)
-    assert device_bytes() is None
-    assert not device._failed
+    assert gauge.bytes_held() is None
+    assert not gauge._failed
 
 
-def test_jax_without_its_private_module_tells_nothing(install: Any) -> None:
+def test_jax_without_its_private_module_tells_nothing(gauge: DeviceGauge, install: Any) -> None:
     install("jax", SimpleNamespace(local_devices=must_not_be_called))
-    assert device_bytes() is None
-    assert not device._failed
+    assert gauge.bytes_held() is None
+    assert not gauge._failed
 
 
-def test_libraries_are_added_up_and_nvml_is_not_asked(install: Any) -> None:
+def test_libraries_are_added_up_and_nvml_is_not_asked(gauge: DeviceGauge, install: Any) -> None:
     install("torch", torch(reserved=[100]))
     install("cupy", cupy(pool=30))
     install_jax(install, accelerator({"pool_bytes": 4}))
     install("pynvml", nvml([(os.getpid(), 9999)]))
-    assert device_bytes() == 134
+    assert gauge.bytes_held() == 134
 
 
-def test_nvml_tells_what_this_process_uses_where_no_library_does(install: Any) -> None:
+def test_nvml_tells_what_this_process_uses_where_no_library_does(gauge: DeviceGauge, install: Any) -> None:
     install("torch", torch())
     install("pynvml", nvml([(os.getpid(), 40), (1, 9999)], [(os.getpid(), 2)], [(os.getpid(), None)]))
-    assert device_bytes() == 42
+    assert gauge.bytes_held() == 42
 
 
 @pytest.mark.parametrize("library", [nvml([(1, 9999)]), nvml(initialised=False)], ids=["other", "uninitialised"])
-def test_nvml_that_does_not_know_this_process_tells_nothing(install: Any, library: SimpleNamespace) -> None:
+def test_nvml_that_does_not_know_this_process_tells_nothing(
+    gauge: DeviceGauge, install: Any, library: SimpleNamespace
+) -> None:
     install("pynvml", library)
-    assert device_bytes() is None
-    assert not device._failed
+    assert gauge.bytes_held() is None
+    assert not gauge._failed
 
 
-def test_a_failing_library_is_named_once_and_not_asked_again(install: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_library_is_named_once_and_not_asked_again(
+    gauge: DeviceGauge, install: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     calls = []
 
     def fail() -> bool:
@@ -200,8 +207,8 @@ def test_a_failing_library_is_named_once_and_not_asked_again(install: Any, caplo
     install("torch", SimpleNamespace(cuda=SimpleNamespace(is_initialized=fail)))
     install("cupy", cupy(pool=30))
     with caplog.at_level(logging.WARNING, logger="memcell"):
-        assert device_bytes() == 30
-        assert device_bytes() == 30
+        assert gauge.bytes_held() == 30
+        assert gauge.bytes_held() == 30
     assert calls == ["torch"]
     [record] = caplog.records
     assert record.name == "memcell"
@@ -209,9 +216,11 @@ def test_a_failing_library_is_named_once_and_not_asked_again(install: Any, caplo
     assert "CUDA driver went away" in record.getMessage()
 
 
-def test_a_half_imported_library_is_asked_again_later(install: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_half_imported_library_is_asked_again_later(
+    gauge: DeviceGauge, install: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     install("torch", SimpleNamespace())
-    assert device_bytes() is None
+    assert gauge.bytes_held() is None
     install("torch", torch(reserved=[100]))
-    assert device_bytes() == 100
+    assert gauge.bytes_held() == 100
     assert not caplog.records
