@@ -118,9 +118,14 @@ def test_own_work_outside_runs_changes_nothing(session, reader):
 
 def test_own_work_is_charged_also_when_it_fails(session, reader):
     run = session.open("plot()", number=1)
-    with pytest.raises(RuntimeError), session.own():
-        reader.grow(45)
-        raise RuntimeError
+
+    def fail():
+        with session.own():
+            reader.grow(45)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with session.own():
         reader.grow(1)
     assert session.close(run).retained_bytes == 0
