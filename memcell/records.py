@@ -142,7 +142,8 @@ class CleanerInfo:
 
     ``source`` is ``available`` for a module that has a ``clear_caches()`` of its own and has not registered it:
     memcell lists it and never calls it unasked. ``size_bytes`` is what the cleaner's own ``size`` callable says it
-    would free, None without one. ``ready`` is false while the library that it clears is not imported.
+    would free, None without one. ``ready`` is false while the library that it clears is not imported. ``deep`` says
+    that ``--deep`` runs it although its effect is ``state``.
     """
 
     name: str
@@ -152,6 +153,7 @@ class CleanerInfo:
     ready: bool = True
     size_bytes: int | None = None
     about: str = ""
+    deep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,12 @@ class Catalogue:
         """The names that ``select`` takes and for which there is something to clean, for completion."""
         return [cleaner.name for cleaner in self._cleaners().values() if cleaner.is_ready]
 
-    def select(self, names: Iterable[str] = ()) -> list[Cleaner]:
+    def select(self, names: Iterable[str] = (), *, deep: bool = False) -> list[Cleaner]:
         """The cleaners of a clean-up, in the order in which they run.
 
         Args:
             names: Exactly these; without any, all of effect ``none`` or ``recompute`` whose library is imported.
+            deep: Those of effect ``state`` that are meant for ``--deep`` as well, also beside names.
 
         Raises:
             UnknownCleanerError: One of the names is not known.
@@ -54,11 +55,12 @@ class Catalogue:
         for name in chosen:
             if name not in cleaners:
                 raise UnknownCleanerError(self._unknown(name, cleaners.values()))
-        if chosen:
-            return _in_order(cleaners[name] for name in chosen)
-        return _in_order(
-            cleaner for cleaner in cleaners.values() if cleaner.effect in DEFAULT_EFFECTS and cleaner.is_ready
-        )
+        selected = {name: cleaners[name] for name in chosen}
+        for cleaner in cleaners.values():
+            by_default = not chosen and cleaner.effect in DEFAULT_EFFECTS
+            if cleaner.is_ready and (by_default or (deep and cleaner.deep)):
+                selected.setdefault(cleaner.name, cleaner)
+        return _in_order(selected.values())
 
     def _cleaners(self) -> dict[str, Cleaner]:
         cleaners = {cleaner.name: cleaner for cleaner in (*self._built_in, *self._registry.cleaners())}

@@ -38,6 +38,7 @@ class Cleaner:
         library: The module that must have been imported before there is anything to clean; empty for none.
         size: Tells how many bytes it would free.
         about: One line for the list of cleaners.
+        deep: Whether ``--deep`` runs it although its effect is ``state``.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Cleaner:
     library: str = ""
     size: Callable[[], int | None] | None = None
     about: str = ""
+    deep: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -65,6 +67,7 @@ class Cleaner:
             ready=self.is_ready,
             size_bytes=self.size() if self.size else None,
             about=self.about,
+            deep=self.deep,
         )
 
 
@@ -83,6 +86,7 @@ def library_cleaner(
     effect: Effect,
     stage: Stage = Stage.CACHES,
     about: str,
+    deep: bool = False,
 ) -> Cleaner:
     """A built-in cleaner of a library, which is never imported for it.
 
@@ -93,10 +97,11 @@ def library_cleaner(
         effect: What a user may notice after it ran.
         stage: When in a clean-up it runs.
         about: One line for the list of cleaners.
+        deep: Whether ``--deep`` runs it although its effect is ``state``.
     """
 
     def find() -> ClearCallback | None:
         module = sys.modules.get(library)
         return None if module is None else functools.partial(clear, module)
 
-    return Cleaner(name, effect, "built-in", "memcell", find, stage=stage, library=library, about=about)
+    return Cleaner(name, effect, "built-in", "memcell", find, stage=stage, library=library, about=about, deep=deep)

@@ -17,5 +17,10 @@ def clear(pyplot: ModuleType) -> None:
 
 # Of effect "state": a figure that the user still draws on is gone from pyplot, and its window is closed.
 CLEANER = library_cleaner(
-    "matplotlib", "matplotlib.pyplot", clear, effect="state", about="closes all figures that pyplot holds open"
+    "matplotlib",
+    "matplotlib.pyplot",
+    clear,
+    effect="state",
+    about="closes all figures that pyplot holds open",
+    deep=True,
 )
