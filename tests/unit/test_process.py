@@ -244,7 +244,9 @@ def test_a_closed_session_leaves_no_descriptor():
 
 
 def test_a_proc_without_the_fields_is_refused(monkeypatch):
-    monkeypatch.setattr(os, "pread", lambda *_: b"Name:\tx\nVmHWM:\t 1 kB\nVmRSS:\t 1 kB\nVmData:\t 1 kB\n" + b"x 1 " * 9)
+    monkeypatch.setattr(
+        os, "pread", lambda *_: b"Name:\tx\nVmHWM:\t 1 kB\nVmRSS:\t 1 kB\nVmData:\t 1 kB\n" + b"x 1 " * 9
+    )
     with pytest.raises(ValueError, match=r"Linux 4\.5"):
         LinuxReader()
 
