@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from memcell.errors import MemcellError
 from memcell.session import get_session
@@ -18,22 +18,30 @@ if TYPE_CHECKING:
 
     from memcell.clean.registry import Registration
     from memcell.history import History
-    from memcell.records import CleanerInfo, CleanReport, Effect
+    from memcell.protect.monitor import Monitor as _Monitor
+    from memcell.protect.shared import Shared
+    from memcell.records import CleanerInfo, CleanReport, Effect, Status
     from memcell.session import Watch
 
 __version__ = "0.1.0"
 __all__ = [
     "MemcellError",
+    "Monitor",
     "cleaners",
     "clear_caches",
+    "fits",
     "history",
     "on_clear",
     "register",
+    "shared",
+    "status",
     "unregister",
     "watch",
 ]
 
 _Clear = TypeVar("_Clear", bound=Callable[[], Any])
+_Arguments = ParamSpec("_Arguments")
+_Built = TypeVar("_Built")
 
 
 def register(
@@ -140,6 +148,113 @@ def watch(label: str | None = None) -> Watch:
 def history() -> History:
     """The runs of this process, oldest first: a sequence with ``to_dicts``, ``to_json``, ``to_csv``, ``plot``."""
     return get_session().history
+
+
+@overload
+def shared(function: Callable[_Arguments, _Built], /) -> Shared[_Arguments, _Built]: ...
+@overload
+def shared(
+    *, ttl: float | None = None, max_entries: int | None = None, on_release: Callable[[Any], object] | None = None
+) -> Callable[[Callable[_Arguments, _Built]], Shared[_Arguments, _Built]]: ...
+def shared(
+    function: Callable[_Arguments, _Built] | None = None,
+    /,
+    *,
+    ttl: float | None = None,
+    max_entries: int | None = None,
+    on_release: Callable[[Any], object] | None = None,
+) -> Any:
+    """Share one instance of an expensive object, such as a model, per arguments: ``@memcell.shared``.
+
+    The decorated function builds it when it is first called; every later call with the same arguments returns that
+    instance, from any thread, and also after the cell that defines the function was run again. If the function was
+    edited, the old instance is released before the new one is built.
+
+    Args:
+        function: The function that builds the object. Its arguments have to be hashable.
+        ttl: Seconds after which an instance is released and built anew.
+        max_entries: How many instances are kept; the one that was not asked for the longest goes first.
+        on_release: Called with each instance that is let go of.
+
+    Returns:
+        The shared function. Its ``clear()`` releases all instances and returns how many.
+
+    Raises:
+        InvalidSettingError: No plain function, a bad ``ttl`` or ``max_entries``, or, on a call, an argument that is
+            not hashable.
+
+    Example:
+        >>> import memcell
+        >>> @memcell.shared
+        ... def load(name):
+        ...     return {"model": name}
+        >>> load("a") is load("a"), load("a") is load("b")
+        (True, False)
+        >>> load.clear()
+        2
+    """
+
+    def share(function: Callable[_Arguments, _Built]) -> Shared[_Arguments, _Built]:
+        table = get_session().shared
+        return table.share(function, ttl=ttl, max_entries=max_entries, on_release=on_release)
+
+    return share if function is None else share(function)
+
+
+def Monitor(  # noqa: N802 - it makes a Monitor
+    interval_s: float = 30,
+    warn: int | float | str | None = 0.70,
+    clean: int | float | str | None = 0.80,
+    every: float | None = None,
+    *,
+    on_warn: Callable[[Status], object] | None = None,
+    on_clean: Callable[[CleanReport], object] | None = None,
+) -> _Monitor:
+    """Watch this process's memory in a thread, for servers and scripts: ``with memcell.Monitor(warn="500MB"): …``.
+
+    It warns once when resident memory passes ``warn`` (again only after it fell 10 % below), and runs the cleaners
+    while it is above ``clean``: at most 5 % of the time, and after a clean-up that freed next to nothing only ten
+    minutes later. Both are said on the logger ``memcell``.
+
+    Args:
+        interval_s: Seconds between two looks.
+        warn: A size (``"500MB"``, bytes) or a fraction of the limit that applies; None for never.
+        clean: The same for cleaning; must be above ``warn``.
+        every: Seconds after which the cleaners run in any case; None for never.
+        on_warn: Called with the ``Status``, in the monitor's thread.
+        on_clean: Called with the ``CleanReport``, in the monitor's thread.
+
+    Returns:
+        The monitor: a context manager with ``start()`` and ``stop()``.
+
+    Raises:
+        InvalidSettingError: ``warn`` is not below ``clean``, or a time is not above 0.
+        InvalidSizeError: A size cannot be read.
+    """
+    return get_session().monitor(
+        interval_s=interval_s, warn=warn, clean=clean, every=every, on_warn=on_warn, on_clean=on_clean
+    )
+
+
+def status() -> Status:
+    """How this process is: ``memcell.status().to_dict()`` is a body for a health check.
+
+    ``state`` is ``warning`` from 70 % of the limit that applies and ``critical`` from 80 % (settings ``warn_fraction``
+    and ``clean_fraction``). The growth per hour is the slope of the levels that were seen during the last hour.
+    """
+    return get_session().status()
+
+
+def fits(nbytes: int | str) -> bool:
+    """Whether this much more memory fits now, up to 95 % of the limit that applies. True where no limit is known.
+
+    Args:
+        nbytes: Bytes, or text such as ``"2GB"``.
+
+    Raises:
+        InvalidSizeError: The size cannot be read.
+    """
+    return get_session().fits(nbytes)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -211,6 +211,63 @@ class CleanReport:
         return cls(**{**_fields_of(cls, values), "outcomes": outcomes})
 
 
+State = Literal["healthy", "warning", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How this process is, for a health check. ``to_dict`` is a body for it.
+
+    Attributes:
+        state: ``warning`` above the warning threshold, ``critical`` above the one at which is cleaned.
+        rss_bytes: Resident memory now.
+        limit_bytes: The limit that applies; None where none is known.
+        percent: How much of the limit is used, by everything that counts against it; None without a limit.
+        growth_bytes_per_hour: The slope of the level over time, from the levels that were seen; None before there is
+            a minute of them. A peak never falls, so it cannot tell a leak from a busy moment; the slope can.
+        last_clean_s: Seconds since the last clean-up; None before the first.
+        last_freed_bytes: What that one freed.
+        children: How many child processes there are.
+    """
+
+    state: State
+    rss_bytes: int
+    limit_bytes: int | None
+    percent: float | None
+    growth_bytes_per_hour: int | None
+    last_clean_s: float | None
+    last_freed_bytes: int | None
+    children: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedInfo:
+    """What a shared function holds.
+
+    ``size_bytes`` is what resident memory grew by while its instances were built, ``age_s`` the age of the oldest,
+    ``cell`` the number of the cell that built the latest, None outside cells.
+    """
+
+    name: str
+    entries: int
+    size_bytes: int
+    age_s: float
+    hits: int
+    cell: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What memcell did or advises of its own accord, and why; ``report`` is there if it cleaned."""
+
+    why: str
+    report: CleanReport | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the live view draws: the run that is going on, if any, and the runs before it.

@@ -16,9 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from memcell.clean.catalogue import Catalogue
 from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
@@ -30,7 +30,24 @@ from memcell.measure.children import ChildrenGauge, make_children_gauge
 from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
 from memcell.measure.sampler import Sampler, make_sampler
-from memcell.records import CleanerInfo, CleanReport, Curve, Limit, Outcome, Run, Sample, Snapshot
+from memcell.protect.monitor import Monitor
+from memcell.protect.policy import Policy, Thresholds
+from memcell.protect.shared import SharedTable
+from memcell.protect.trend import Trend
+from memcell.records import (
+    CleanerInfo,
+    CleanReport,
+    Curve,
+    Limit,
+    Notice,
+    Outcome,
+    Run,
+    Sample,
+    Snapshot,
+    State,
+    Status,
+)
+from memcell.units import parse_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,12 +72,14 @@ class Settings:
         exact_peak: Whether the kernel's high-water mark may be reset for each run.
         history_size: How many runs are kept.
         sample_interval_s: How often a run is sampled, in seconds.
+        thresholds: When to clean and to warn without being asked.
     """
 
     limit: int | str = "auto"
     exact_peak: bool = True
     history_size: int = 1000
     sample_interval_s: float = 0.05
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 class OpenRun:
@@ -135,6 +154,10 @@ class Session:
         self.catalogue = Catalogue(built_in, self.registry)
         gauges = Gauges(self._reader.rss, self._reader.heap, trim_heap, self._reader.error_bytes())
         self._runner = Runner(self.catalogue, gauges, collector)
+        self.shared = SharedTable(self._reader.rss, self._running_cell)
+        self._policy = Policy(self.limit)
+        self._trend = Trend()
+        self._last_clean: tuple[float, CleanReport] | None = None
         self._open: list[OpenRun] = []
         self._lock = threading.RLock()
         self._within_own = False
@@ -288,23 +311,111 @@ class Session:
 
     # Cleaning
 
-    def clean(self, *names: str) -> CleanReport:
-        """See ``memcell.clear_caches``; without the table."""
-        report = self._runner.clean(names)
+    def clean(self, *names: str, automatic: bool = False) -> CleanReport:
+        """See ``memcell.clear_caches``; without the table.
+
+        Args:
+            names: Exactly these cleaners; without any, those of effect ``none`` or ``recompute``.
+            automatic: Nobody asked for it: the garbage collection keeps to its budget.
+        """
+        report = self._runner.clean(names, budgeted=automatic)
+        if report.note:
+            return report  # nothing ran
         with self._lock:
             for run in self._open:
                 run.cleaned_bytes += max(0, report.freed_bytes)
-        if report.note:
-            return report  # nothing ran
+        self._last_clean = self._clock(), report
+        self._policy.note_clean(report, automatic=automatic)
         with self.own():
             from memcell.view.text import log_line  # views are loaded with the first thing that is shown
 
             logger.info(log_line(report))
         return report
 
+    def relieve_before(self, source: str, cell: str | None = None) -> Notice | None:
+        """Clean before a run of this cell if its last peak would not fit now; tells what was done and why."""
+        key = cell or hash_source(source)
+        why = self._policy.reason_before(key, self._reader.rss, self.settings.thresholds)
+        return Notice(f"cleaned before the run: {why}", self.clean(automatic=True)) if why else None
+
+    def relieve_after(self, run: Run) -> Notice | None:
+        """Clean or warn after a run where the settings want it; tells what was done and why."""
+        self._trend.add(self._clock(), run.after_bytes)
+        why = self._policy.reason_after(run, self.settings.thresholds)
+        if why:
+            return Notice(f"cleaned: {why}", self.clean(automatic=True))
+        warning = self._policy.warning_after(run, self.settings.thresholds)
+        return Notice(f"{warning}; %memclean gives caches back") if warning else None
+
     def plan(self, *names: str) -> list[CleanerInfo]:
         """The cleaners that ``clean`` would run, in their order."""
         return [cleaner.info() for cleaner in self.catalogue.select(names)]
+
+    # Without a notebook
+
+    def monitor(
+        self,
+        *,
+        interval_s: float,
+        warn: int | float | str | None,
+        clean: int | float | str | None,
+        every: float | None,
+        on_warn: Callable[[Status], object] | None,
+        on_clean: Callable[[CleanReport], object] | None,
+    ) -> Monitor:
+        """See ``memcell.Monitor``."""
+        return Monitor(
+            rss=self._look,
+            limit=self.limit,
+            clean=lambda: self.clean(automatic=True),
+            status=self.status,
+            interval_s=interval_s,
+            warn=warn,
+            clean_above=clean,
+            every=every,
+            on_warn=on_warn,
+            on_clean=on_clean,
+        )
+
+    def status(self) -> Status:
+        """See ``memcell.status``."""
+        rss_bytes, now, limit = self._look(), self._clock(), self.limit()
+        thresholds, state, percent = self.settings.thresholds, "healthy", None
+        if limit.limit_bytes and limit.used_bytes is not None:
+            fraction = limit.used_bytes / limit.limit_bytes
+            percent = round(100 * fraction, 1)
+            if fraction >= thresholds.clean_fraction:
+                state = "critical"
+            elif fraction >= thresholds.warn_fraction:
+                state = "warning"
+        last = self._last_clean
+        return Status(
+            state=cast(State, state),
+            rss_bytes=rss_bytes,
+            limit_bytes=limit.limit_bytes,
+            percent=percent,
+            growth_bytes_per_hour=self._trend.bytes_per_hour(now),
+            last_clean_s=now - last[0] if last else None,
+            last_freed_bytes=last[1].freed_bytes if last else None,
+            children=self._children.count(),
+        )
+
+    def fits(self, size: int | str) -> bool:
+        """See ``memcell.fits``."""
+        size_bytes, limit = parse_size(size), self.limit()
+        if limit.limit_bytes is None or limit.used_bytes is None:
+            return True
+        return limit.used_bytes + size_bytes <= self.settings.thresholds.limit_fraction * limit.limit_bytes
+
+    def _look(self) -> int:
+        """Resident memory now, noted for the trend."""
+        rss_bytes = self._reader.rss()
+        self._trend.add(self._clock(), rss_bytes)
+        return rss_bytes
+
+    def _running_cell(self) -> int | None:
+        with self._lock:
+            return self._open[-1].number if self._open else None
 
     # The rest
 

@@ -32,6 +32,9 @@ class ChildrenGauge(Protocol):
             thorough: Look for children of all threads (some 10 µs a thread) and not only of the main thread.
         """
 
+    def count(self) -> int:
+        """How many child processes there are, their own children aside."""
+
     def close(self) -> None:
         """Let go of descriptors. May be called twice; the next reading opens them again."""
 
@@ -64,6 +67,9 @@ class LinuxChildrenGauge:
                 self._last_bytes = sum(map(pss_of, descendants_of(list(pids))))
         self._last_pids = pids
         return self._last_bytes
+
+    def count(self) -> int:
+        return len(self._children(thorough=True))
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -107,6 +113,9 @@ class PsutilChildrenGauge:
                 children = psutil.Process().children(recursive=True)
                 self._last_bytes = sum(_rss_of(child) for child in children if child.pid != self._exclude())
         return self._last_bytes
+
+    def count(self) -> int:
+        return sum(child.pid != self._exclude() for child in psutil.Process().children())
 
     def close(self) -> None:
         """Nothing is kept open."""

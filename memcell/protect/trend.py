@@ -1,0 +1,35 @@
+"""How the level of a process moves over time: a slope. A peak only ever rises, which hides that cleaning works."""
+
+from __future__ import annotations
+
+from collections import deque
+
+#: Levels of this long are looked at.
+WINDOW_S = 3600.0
+#: A slope over less than this says nothing.
+SHORTEST_S = 60.0
+_MOST_LEVELS = 720
+
+
+class Trend:
+    """Levels of the last hour, at most one every few seconds, and the slope of a straight line through them."""
+
+    def __init__(self) -> None:
+        self._levels: deque[tuple[float, int]] = deque(maxlen=_MOST_LEVELS)
+
+    def add(self, now_s: float, level_bytes: int) -> None:
+        """Note a level. One that follows the last within the resolution takes its place."""
+        levels = self._levels
+        if len(levels) > 1 and now_s - levels[-2][0] < WINDOW_S / _MOST_LEVELS:
+            levels.pop()
+        levels.append((now_s, level_bytes))
+
+    def bytes_per_hour(self, now_s: float) -> int | None:
+        """The slope by ordinary least squares; None before there is a minute of levels."""
+        recent = [(at, level) for at, level in self._levels if now_s - at <= WINDOW_S]
+        if len(recent) < 3 or recent[-1][0] - recent[0][0] < SHORTEST_S:
+            return None
+        from statistics import linear_regression  # brings decimal and random, which %load_ext can do without
+
+        slope, _ = linear_regression([at for at, _ in recent], [level for _, level in recent])
+        return round(slope * 3600)
