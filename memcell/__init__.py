@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memcell.protect.monitor import Monitor as _Monitor
     from memcell.protect.shared import Shared
     from memcell.records import CleanerInfo, CleanReport, Effect, Status
-    from memcell.session import Watch
+    from memcell.watch import Watch
 
 __version__ = "0.1.0"
 __all__ = [

@@ -7,17 +7,14 @@ some ten microseconds and must not grow with the namespace, the history or the r
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from memcell.clean.catalogue import Catalogue
@@ -42,12 +39,13 @@ from memcell.records import (
     Notice,
     Outcome,
     Run,
-    Sample,
     Snapshot,
     State,
     Status,
 )
+from memcell.runs import OpenRun, hash_source, last_part
 from memcell.units import parse_size
+from memcell.watch import Watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +58,6 @@ logger = logging.getLogger("memcell")
 LONG_RUN_S = 0.2
 #: Levels kept of each run's curve: as many as a sparkline or a figure can show.
 CURVE_POINTS = 48
-_SOURCE_LINE_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,47 +77,6 @@ class Settings:
     history_size: int = 1000
     sample_interval_s: float = 0.05
     thresholds: Thresholds = field(default_factory=Thresholds)
-
-
-class OpenRun:
-    """A run that is going on. Made by ``Session.open``, ended by ``Session.close`` or ``Session.abandon``."""
-
-    __slots__ = (
-        "before",
-        "began",
-        "cell",
-        "children_before_bytes",
-        "cleaned_bytes",
-        "exact",
-        "number",
-        "own_bytes",
-        "own_s",
-        "peak_bytes",
-        "source_hash",
-        "source_line",
-        "started",
-    )
-
-    def __init__(self, cell: str, number: int, source_hash: str, source_line: str) -> None:
-        self.cell = cell
-        self.number = number
-        self.source_hash = source_hash
-        self.source_line = source_line
-        self.peak_bytes = 0
-        self.exact = False
-        self.own_bytes = 0
-        self.own_s = 0.0
-        self.cleaned_bytes = 0
-        self.children_before_bytes = 0
-        self.before: Sample
-        self.started: float
-        self.began: float
-
-    def fold(self, mark_bytes: int | None) -> None:
-        """Take an exact peak since the last reset into account. It may be unknown."""
-        if mark_bytes is not None:
-            self.peak_bytes = max(self.peak_bytes, mark_bytes - self.own_bytes)
-            self.exact = True
 
 
 class Session:
@@ -174,8 +130,7 @@ class Session:
             number: Its execution count.
             cell: The front end's id of the cell; without one a hash of the source is the key.
         """
-        source_hash = hash_source(source)
-        run = OpenRun(cell or source_hash, number, source_hash, first_line(source))
+        run = OpenRun(source, number, cell)
         run.children_before_bytes = self._children.level()
         with self._lock:
             if self._open:
@@ -194,43 +149,19 @@ class Session:
         """End a run and record it."""
         ended = self._clock()
         after, mark = self._reader.read()
+        is_long = ended - run.began >= LONG_RUN_S
         with self._lock:
             self._fold(mark)
-            curve = Curve(0.0)
-            if ended - run.began >= LONG_RUN_S:
-                curve = _last(self._sampler.curve(), ended - run.began, CURVE_POINTS)
+            curve = last_part(self._sampler.curve(), ended - run.began, CURVE_POINTS) if is_long else Curve(0.0)
             self._leave(run)
-        children_after_bytes = self._children.level(thorough=ended - run.began >= LONG_RUN_S)
-        before, settled = run.before, after.rss_bytes - run.own_bytes
-        sampled_bytes = max(curve.rss_bytes, default=0)
-        record = Run(
-            cell=run.cell,
-            number=run.number,
-            source_hash=run.source_hash,
-            source_line=run.source_line,
-            started=run.started,
-            duration_s=max(0.0, ended - run.began - run.own_s),
-            before_bytes=before.rss_bytes,
-            after_bytes=after.rss_bytes,
-            peak_bytes=max(run.peak_bytes, settled, before.rss_bytes, 0 if run.exact else sampled_bytes),
-            peak_method="high-water" if run.exact else "sampled" if sampled_bytes else "ends",
-            peak_error_bytes=self._reader.error_bytes() if run.exact else None,
+        record = run.record(
+            ended=ended,
+            after=after,
+            curve=curve,
             outcome=outcome,
-            anon_before_bytes=before.anon_bytes,
-            anon_after_bytes=after.anon_bytes,
-            file_before_bytes=before.file_bytes,
-            file_after_bytes=after.file_bytes,
-            shmem_before_bytes=before.shmem_bytes,
-            shmem_after_bytes=after.shmem_bytes,
-            heap_before_bytes=before.heap_bytes,
-            heap_after_bytes=after.heap_bytes,
-            own_bytes=run.own_bytes,
-            cleaned_bytes=run.cleaned_bytes,
-            children_before_bytes=run.children_before_bytes,
-            children_after_bytes=children_after_bytes,
-            children_peak_bytes=max(run.children_before_bytes, children_after_bytes, *curve.children_bytes),
+            error_bytes=self._reader.error_bytes(),
+            children_after_bytes=self._children.level(thorough=is_long),
             device_bytes=self._devices.bytes_held(),
-            curve_bytes=curve.rss_bytes,
         )
         self.history.append(record)
         return record
@@ -278,13 +209,13 @@ class Session:
 
     def watch(self, label: str | None = None) -> Watch:
         """See ``memcell.watch``."""
-        return Watch(self, label)
+        return Watch(label, self._open_labelled, self.close)
 
-    def count(self, label: str) -> int:
-        """The how-many-eth time this label is watched."""
+    def _open_labelled(self, label: str) -> OpenRun:
         with self._lock:
             self._labels[label] += 1
-            return self._labels[label]
+            number = self._labels[label]
+        return self.open(label, number=number, cell=label)
 
     def snapshot(self) -> Snapshot:
         """What the live view draws."""
@@ -295,7 +226,7 @@ class Session:
             run = self._open[0]
             elapsed_s = self._clock() - run.began
             mark = self._reader.peak()
-            curve = _last(self._sampler.curve(), elapsed_s)
+            curve = last_part(self._sampler.curve(), elapsed_s)
             known = mark - run.own_bytes if mark is not None else max(curve.rss_bytes, default=0)
         return Snapshot(
             runs=runs,
@@ -353,28 +284,14 @@ class Session:
 
     # Without a notebook
 
-    def monitor(
-        self,
-        *,
-        interval_s: float,
-        warn: int | float | str | None,
-        clean: int | float | str | None,
-        every: float | None,
-        on_warn: Callable[[Status], object] | None,
-        on_clean: Callable[[CleanReport], object] | None,
-    ) -> Monitor:
-        """See ``memcell.Monitor``."""
+    def monitor(self, **arguments: Any) -> Monitor:
+        """See ``memcell.Monitor``, whose arguments these are."""
         return Monitor(
             rss=self._look,
             limit=self.limit,
-            clean=lambda: self.clean(automatic=True),
+            clean_now=lambda: self.clean(automatic=True),
             status=self.status,
-            interval_s=interval_s,
-            warn=warn,
-            clean_above=clean,
-            every=every,
-            on_warn=on_warn,
-            on_clean=on_clean,
+            **arguments,
         )
 
     def status(self) -> Status:
@@ -459,65 +376,6 @@ class Session:
         self._sampler.forget()
         self._open.clear()
         self._within_own = False
-
-
-class Watch:
-    """A run from ``with memcell.watch():``. ``run`` is its record once the block has ended, None before."""
-
-    def __init__(self, session: Session, label: str | None) -> None:
-        self._session = session
-        self._label = label
-        self._open: OpenRun | None = None
-        self.run: Run | None = None
-
-    def __enter__(self) -> Watch:
-        label = self._label or _place(sys._getframe(1))
-        self._open = self._session.open(label, number=self._session.count(label), cell=label)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._open is not None:
-            self.run = self._session.close(self._open, outcome_of(error))
-            self._open = None
-
-
-def outcome_of(error: BaseException | None) -> Outcome:
-    """How a run ended, from the exception that ended it."""
-    if error is None:
-        return "ok"
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
-
-
-def hash_source(source: str) -> str:
-    """A short hash of a cell's source, the same in every session."""
-    return hashlib.blake2b(source.strip().encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def first_line(source: str) -> str:
-    """The first line of a source that says something, shortened."""
-    line = source.lstrip().partition("\n")[0].rstrip()
-    return line if len(line) <= _SOURCE_LINE_LENGTH else line[: _SOURCE_LINE_LENGTH - 1] + "…"
-
-
-def _place(frame: Any) -> str:
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"  # noqa: PTH119 - may be '<stdin>'
-
-
-def _last(curve: Curve, duration_s: float, points: int | None = None) -> Curve:
-    """The end of a curve: of the last ``duration_s`` seconds, in at most ``points`` slices."""
-    if not curve.rss_bytes:
-        return curve
-    # A run inside another sees the part of the outer one's curve that is its own.
-    wanted = max(1, min(len(curve.rss_bytes), round(duration_s / curve.slice_s)))
-    width = 1 if points is None else -(-wanted // points)
-    starts = range(len(curve.rss_bytes) - wanted, len(curve.rss_bytes), width)
-    return Curve(
-        curve.slice_s * width,
-        tuple(max(curve.rss_bytes[start : start + width]) for start in starts),
-        tuple(max(curve.children_bytes[start : start + width]) for start in starts),
-    )
 
 
 def _draw(runs: Sequence[Run]) -> Figure:

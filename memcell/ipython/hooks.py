@@ -16,7 +16,8 @@ from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import WatchOptions, split_magic_line
 from memcell.records import Run
-from memcell.session import OpenRun, Session, outcome_of
+from memcell.runs import OpenRun, outcome_of
+from memcell.session import Session
 from memcell.units import MIB
 
 logger = logging.getLogger("memcell")

@@ -36,11 +36,11 @@ class Monitor:
         *,
         rss: Callable[[], int],
         limit: Callable[[], Limit],
-        clean: Callable[[], CleanReport],
+        clean_now: Callable[[], CleanReport],
         status: Callable[[], Status],
         interval_s: float,
         warn: int | float | str | None,
-        clean_above: int | float | str | None,
+        clean: int | float | str | None,
         every: float | None,
         on_warn: Callable[[Status], object] | None,
         on_clean: Callable[[CleanReport], object] | None,
@@ -52,14 +52,14 @@ class Monitor:
             raise InvalidSettingError(f"Monitor: every must be above 0 seconds, not {every!r}")
         limit_bytes = limit().limit_bytes
         self.warn_bytes = _threshold("warn", warn, limit_bytes)
-        self.clean_bytes = _threshold("clean", clean_above, limit_bytes)
+        self.clean_bytes = _threshold("clean", clean, limit_bytes)
         if self.warn_bytes is not None and self.clean_bytes is not None and self.warn_bytes >= self.clean_bytes:
             raise InvalidSettingError(
                 f"Monitor: warn ({format_bytes(self.warn_bytes)}) must be below clean"
                 f" ({format_bytes(self.clean_bytes)}): it warns first and cleans later"
             )
         self._rss = rss
-        self._clean = clean
+        self._clean = clean_now
         self._status = status
         self._interval_s = interval_s
         self._every = every

@@ -95,9 +95,7 @@ class SharedTable:
         """See ``memcell.shared``."""
         name = _name(function)
         if not isinstance(function, FunctionType):
-            raise InvalidSettingError(
-                f"shared: {name} must be a function that builds the object"
-            )
+            raise InvalidSettingError(f"shared: {name} must be a function that builds the object")
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
             raise InvalidSettingError(f"shared: {name} is async or a generator; share a plain function that returns")
         for what, value in (("ttl", ttl), ("max_entries", max_entries)):

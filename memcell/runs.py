@@ -1,0 +1,137 @@
+"""A run that is going on, and what is known of a cell from its source."""
+
+from __future__ import annotations
+
+import hashlib
+
+from memcell.records import Curve, Outcome, Run, Sample
+
+_SOURCE_LINE_LENGTH = 100
+
+
+class OpenRun:
+    """A run that is going on. Made by ``Session.open``, ended by ``Session.close`` or ``Session.abandon``."""
+
+    __slots__ = (
+        "before",
+        "began",
+        "cell",
+        "children_before_bytes",
+        "cleaned_bytes",
+        "exact",
+        "number",
+        "own_bytes",
+        "own_s",
+        "peak_bytes",
+        "source_hash",
+        "source_line",
+        "started",
+    )
+
+    def __init__(self, source: str, number: int, cell: str | None) -> None:
+        self.source_hash = hash_source(source)
+        self.source_line = first_line(source)
+        self.cell = cell or self.source_hash
+        self.number = number
+        self.peak_bytes = 0
+        self.exact = False
+        self.own_bytes = 0
+        self.own_s = 0.0
+        self.cleaned_bytes = 0
+        self.children_before_bytes = 0
+        self.before: Sample
+        self.started: float
+        self.began: float
+
+    def fold(self, mark_bytes: int | None) -> None:
+        """Take an exact peak since the last reset into account. It may be unknown."""
+        if mark_bytes is not None:
+            self.peak_bytes = max(self.peak_bytes, mark_bytes - self.own_bytes)
+            self.exact = True
+
+    def record(
+        self,
+        *,
+        ended: float,
+        after: Sample,
+        curve: Curve,
+        outcome: Outcome,
+        error_bytes: int,
+        children_after_bytes: int,
+        device_bytes: int | None,
+    ) -> Run:
+        """The record of this run, now that it has ended.
+
+        Args:
+            ended: When it ended, by the clock that said when it began.
+            after: The memory then.
+            curve: Its samples; empty for a short run.
+            outcome: How it ended.
+            error_bytes: How far an exact peak may be off.
+            children_after_bytes: The child processes after it.
+            device_bytes: GPU memory after it.
+        """
+        before, settled_bytes = self.before, after.rss_bytes - self.own_bytes
+        sampled_bytes = max(curve.rss_bytes, default=0)
+        return Run(
+            cell=self.cell,
+            number=self.number,
+            source_hash=self.source_hash,
+            source_line=self.source_line,
+            started=self.started,
+            duration_s=max(0.0, ended - self.began - self.own_s),
+            before_bytes=before.rss_bytes,
+            after_bytes=after.rss_bytes,
+            peak_bytes=max(self.peak_bytes, settled_bytes, before.rss_bytes, 0 if self.exact else sampled_bytes),
+            peak_method="high-water" if self.exact else "sampled" if sampled_bytes else "ends",
+            peak_error_bytes=error_bytes if self.exact else None,
+            outcome=outcome,
+            anon_before_bytes=before.anon_bytes,
+            anon_after_bytes=after.anon_bytes,
+            file_before_bytes=before.file_bytes,
+            file_after_bytes=after.file_bytes,
+            shmem_before_bytes=before.shmem_bytes,
+            shmem_after_bytes=after.shmem_bytes,
+            heap_before_bytes=before.heap_bytes,
+            heap_after_bytes=after.heap_bytes,
+            own_bytes=self.own_bytes,
+            cleaned_bytes=self.cleaned_bytes,
+            children_before_bytes=self.children_before_bytes,
+            children_after_bytes=children_after_bytes,
+            children_peak_bytes=max(self.children_before_bytes, children_after_bytes, *curve.children_bytes),
+            device_bytes=device_bytes,
+            curve_bytes=curve.rss_bytes,
+        )
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """How a run ended, from the exception that ended it."""
+    if error is None:
+        return "ok"
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+
+
+def hash_source(source: str) -> str:
+    """A short hash of a cell's source, the same in every session."""
+    return hashlib.blake2b(source.strip().encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def first_line(source: str) -> str:
+    """The first line of a source that says something, shortened."""
+    line = source.lstrip().partition("\n")[0].rstrip()
+    return line if len(line) <= _SOURCE_LINE_LENGTH else line[: _SOURCE_LINE_LENGTH - 1] + "…"
+
+
+def last_part(curve: Curve, duration_s: float, points: int | None = None) -> Curve:
+    """The end of a curve: of the last ``duration_s`` seconds, in at most ``points`` slices."""
+    if not curve.rss_bytes:
+        return curve
+    # A run inside another sees the part of the outer one's curve that is its own.
+    wanted = max(1, min(len(curve.rss_bytes), round(duration_s / curve.slice_s)))
+    width = 1 if points is None else -(-wanted // points)
+    starts = range(len(curve.rss_bytes) - wanted, len(curve.rss_bytes), width)
+    return Curve(
+        curve.slice_s * width,
+        tuple(max(curve.rss_bytes[start : start + width]) for start in starts),
+        tuple(max(curve.children_bytes[start : start + width]) for start in starts),
+    )
