@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from memcell.records import CleanerInfo, CleanReport, Run
+from memcell.records import CleanerInfo, CleanReport, Notice, Run
 from memcell.session import Session
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ class Frontend:
         """The table of what cleaners freed."""
         text, html = self._views()
         self._show(text.clean_table(report), html.clean_table_html(report))
+
+    def show_notice(self, notice: Notice) -> None:
+        """One line on what memcell did of its own accord."""
+        text, html = self._views()
+        self._show(text.notice_line(notice), html.notice_html(notice))
 
     def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
         """The list of cleaners; of those that would run in a dry run."""

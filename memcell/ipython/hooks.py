@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, Intera
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import WatchOptions, split_magic_line
-from memcell.records import Run
+from memcell.records import Notice, Run
 from memcell.runs import OpenRun, outcome_of
 from memcell.session import Session
 from memcell.units import MIB
@@ -84,6 +84,8 @@ class Hooks:
         options, source = split or (None, raw_cell)
         if options is not None and not options.quiet:
             self._guarded("live view", self._frontend.show_live)
+        if not entries:
+            self._guarded("automatic cleaning", self._relieve_before, source, info.cell_id)
         self._frontend.begin_live()
         run = self._session.open(source, number=self._number(info), cell=info.cell_id)
         entries.append(_Entry(info, run, options))
@@ -106,6 +108,8 @@ class Hooks:
     def _finish(self, entry: _Entry, error: BaseException | None) -> None:
         run = self._session.close(entry.run, outcome_of(error))
         self._guarded("showing", self._show, entry, run)
+        if not self._stacks.entries:
+            self._guarded("automatic cleaning", self._relieve_after, run)
 
     def _show(self, entry: _Entry, run: Run) -> None:
         options, is_outermost = entry.options, not self._stacks.entries
@@ -125,6 +129,16 @@ class Hooks:
             report = self._session.clean()
             if not options.quiet:
                 self._frontend.show_report(report)
+
+    def _relieve_before(self, source: str, cell: str | None) -> None:
+        self._tell(self._session.relieve_before(source, cell))
+
+    def _relieve_after(self, run: Run) -> None:
+        self._tell(self._session.relieve_after(run))
+
+    def _tell(self, notice: Notice | None) -> None:
+        if notice is not None and self._settings.show != "never":
+            self._frontend.show_notice(notice)
 
     def _is_worth_a_line(self, run: Run) -> bool:
         show = self._settings.show

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from traitlets import Bool, Enum, Float, Int, TraitError, Unicode, Union, observe, validate
 from traitlets.config import Configurable
 
 from memcell.errors import InvalidSizeError
+from memcell.protect.policy import AutoClean, Thresholds
 from memcell.session import Session, Settings
 from memcell.units import parse_size
 
@@ -44,10 +45,45 @@ class Memcell(Configurable):
         help="How often the memory is sampled during a run, in seconds, for its curve and the peak of its children.",
     ).tag(config=True)
 
+    auto_clean = Enum(
+        ("pressure", "growth", "always", "never"),
+        default_value=_DEFAULTS.thresholds.auto_clean,
+        help="""When to run the cleaners of effect none and recompute without being asked: under memory pressure that
+        this kernel can relieve (and before a cell whose last peak would not fit), also when a re-run cell grows, after
+        every run, or never.""",
+    ).tag(config=True)
+    auto_clean_every = Int(
+        _DEFAULTS.thresholds.every, min=0, help="Run the cleaners after this many runs in any case; 0 for never."
+    ).tag(config=True)
+    warn_fraction = Float(
+        _DEFAULTS.thresholds.warn_fraction, min=0.05, max=1.0, help="Warn when this part of the limit is in use."
+    ).tag(config=True)
+    clean_fraction = Float(
+        _DEFAULTS.thresholds.clean_fraction,
+        min=0.05,
+        max=1.0,
+        help="Under auto_clean='pressure', clean when this part of the limit is in use.",
+    ).tag(config=True)
+    limit_fraction = Float(
+        _DEFAULTS.thresholds.limit_fraction,
+        min=0.05,
+        max=1.0,
+        help="A cell fits if its last peak stays below this part of the limit; memcell.fits() asks the same.",
+    ).tag(config=True)
+
     def __init__(self, *, session: Session, **traits: Any) -> None:
         self._session = session
         super().__init__(**traits)
-        self._session.configure(**{name: getattr(self, name) for name in _SESSION_SETTINGS})
+        self._session.configure(thresholds=self._thresholds(), **{n: getattr(self, n) for n in _SESSION_SETTINGS})
+
+    def _thresholds(self) -> Thresholds:
+        return Thresholds(
+            auto_clean=cast(AutoClean, self.auto_clean),
+            every=self.auto_clean_every,
+            warn_fraction=self.warn_fraction,
+            clean_fraction=self.clean_fraction,
+            limit_fraction=self.limit_fraction,
+        )
 
     @validate("limit")
     def _readable_limit(self, proposal: Any) -> int | str:
@@ -62,3 +98,7 @@ class Memcell(Configurable):
     @observe(*_SESSION_SETTINGS)
     def _hand_over(self, change: Any) -> None:
         self._session.configure(**{change["name"]: change["new"]})
+
+    @observe("auto_clean", "auto_clean_every", "warn_fraction", "clean_fraction", "limit_fraction")
+    def _hand_over_thresholds(self, _change: Any) -> None:
+        self._session.configure(thresholds=self._thresholds())

@@ -63,6 +63,7 @@ class Policy:
         self._next_look = float("-inf")
         self._not_before = float("-inf")
         self._has_warned = False
+        self._is_under_pressure = False
 
     def reason_before(self, cell: str, rss_bytes: Callable[[], int], thresholds: Thresholds) -> str | None:
         """Why to clean before a run of this cell; None if there is no reason. O(1), and mostly one look-up."""
@@ -77,6 +78,7 @@ class Policy:
         missing = limit.used_bytes + known.peak_growth_bytes - thresholds.limit_fraction * limit.limit_bytes
         if missing <= 0 or not _can_relieve(rss_bytes(), missing, limit.limit_bytes):
             return None
+        self._is_under_pressure = True
         return (
             f"this cell's last run peaked {format_bytes(known.peak_growth_bytes)} above its start, and"
             f" {format_round(limit.used_bytes)} of {format_round(limit.limit_bytes)} are in use"
@@ -100,6 +102,7 @@ class Policy:
         over = limit.used_bytes - thresholds.clean_fraction * limit.limit_bytes
         if over < 0 or not _can_relieve(run.after_bytes, over, limit.limit_bytes):
             return None
+        self._is_under_pressure = True
         return f"{_use(limit)} is above {thresholds.clean_fraction:.0%}"
 
     def warning_after(self, run: Run, thresholds: Thresholds) -> str | None:
@@ -126,9 +129,10 @@ class Policy:
                 was_useless = report.freed_bytes < cell.grown_bytes / 4
                 cell.clean_from_bytes = 2 * cell.clean_from_bytes if was_useless else GROWN_BYTES
             cell.grown_bytes = 0
-        limit_bytes = self._limit().limit_bytes
-        if automatic and limit_bytes is not None and report.freed_bytes < _USELESS_FRACTION * limit_bytes:
-            self._not_before = self._clock() + WAIT_AFTER_USELESS_S
+        if self._is_under_pressure:
+            self._is_under_pressure = False
+            if report.freed_bytes < _USELESS_FRACTION * (self._limit().limit_bytes or 0):
+                self._not_before = self._clock() + WAIT_AFTER_USELESS_S
 
     def _remember(self, run: Run) -> _Cell:
         cell = self._cells.setdefault(run.cell, _Cell())

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.records import CleanerInfo, CleanReport, Limit, Run
+from memcell.records import CleanerInfo, CleanReport, Limit, Notice, Run
 from memcell.view import drawing, tables
 from memcell.view.drawing import escape
-from memcell.view.phrases import run_sparkline, summary_parts
+from memcell.view.phrases import notice_words, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
 
 _FONT = "font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:var(--jp-ui-font-size1, 13px)"
 _FIGURES = f"font-family:{drawing.CODE_FONT};font-variant-numeric:tabular-nums;white-space:nowrap"
+_LINE = f"{_FONT};color:{drawing.MUTED};font-variant-numeric:tabular-nums;line-height:1.6"
 _RULE = "var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
 
 _CHART_PX = 1000
@@ -65,11 +66,16 @@ def summary_html(run: Run, limit: Limit | None = None) -> str:
     curve = run_sparkline(run)
     drawn = f'<span style="margin-left:0.9em;color:{drawing.KERNEL};white-space:nowrap">{curve}</span>' if curve else ""
     return (
-        f'<div style="{_FONT};color:{drawing.MUTED};font-variant-numeric:tabular-nums;line-height:1.6">'
+        f'<div style="{_LINE}">'
         f'<span style="font-family:{drawing.CODE_FONT}">[{run.number}]</span> '
         f'<span style="color:{drawing.INK};font-weight:600">{kept}</span>'
         f"{''.join(f' · {part}' for part in others)}{drawn}</div>"
     )
+
+
+def notice_html(notice: Notice) -> str:
+    """What memcell did of its own accord, and why, in one line."""
+    return f'<div style="{_LINE}">{escape(notice_words(notice))}</div>'
 
 
 def clean_table_html(report: CleanReport) -> str:

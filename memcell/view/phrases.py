@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from memcell.records import CleanOutcome, Limit, Run
+from memcell.records import CleanOutcome, Limit, Notice, Run
 from memcell.units import MIB, format_bytes, format_duration, format_round
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -122,6 +122,13 @@ def summary_parts(run: Run, limit: Limit | None = None) -> list[str]:
         parts.append(run.outcome)
     parts.append(f"kernel {level(run.after_bytes, limit)}")
     return parts
+
+
+def notice_words(notice: Notice) -> str:
+    """What memcell did and why: ``memcell: 80.0 MiB freed, cleaned: this cell has kept 96.0 MiB …``."""
+    if notice.report is None:
+        return f"memcell: {notice.why}"
+    return f"memcell: {format_bytes(max(0, notice.report.freed_bytes))} freed, {notice.why}"
 
 
 def freed(outcome: CleanOutcome) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.records import CleanerInfo, CleanReport, Limit, Run
+from memcell.records import CleanerInfo, CleanReport, Limit, Notice, Run
 from memcell.units import MIB
 from memcell.view import tables
-from memcell.view.phrases import run_sparkline, sparkline, summary_parts
+from memcell.view.phrases import notice_words, run_sparkline, sparkline, summary_parts
 
-__all__ = ["clean_table", "cleaners_table", "log_line", "runs_table", "sparkline", "summary_line"]
+__all__ = ["clean_table", "cleaners_table", "log_line", "notice_line", "runs_table", "sparkline", "summary_line"]
 
 
 def summary_line(run: Run, limit: Limit | None = None) -> str:
@@ -26,6 +26,11 @@ def summary_line(run: Run, limit: Limit | None = None) -> str:
     """
     curve = run_sparkline(run)
     return f"[{run.number}] {' · '.join(summary_parts(run, limit))}{'  ' if curve else ''}{curve}"
+
+
+def notice_line(notice: Notice) -> str:
+    """What memcell did of its own accord, and why, in one line."""
+    return notice_words(notice)
 
 
 def clean_table(report: CleanReport) -> str:
