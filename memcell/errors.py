@@ -29,3 +29,7 @@ class CleanerNameTakenError(MemcellError, ValueError):
 
 class MissingLibraryError(MemcellError, ImportError):
     """An optional library that the call needs and that is not installed."""
+
+
+class UnknownVariableError(MemcellError, LookupError):
+    """A name that is no variable of the user's namespace."""

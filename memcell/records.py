@@ -269,6 +269,33 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable that the user created.
+
+    ``size_bytes`` is approximate: the data of an array or data frame, the object alone, without what it refers to, for
+    everything else; None where the object does not tell.
+    """
+
+    name: str
+    type_name: str
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleOutcome:
+    """What becomes of a package or module that was imported since memcell was loaded.
+
+    ``count`` is the number of modules: it and its submodules. ``note`` is the reason why it stays in ``sys.modules``,
+    or, for one that is dropped, what keeps it in memory still.
+    """
+
+    name: str
+    dropped: bool
+    note: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the live view draws: the run that is going on, if any, and the runs before it.
 

@@ -8,6 +8,7 @@ import inspect
 import logging
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class SharedTable:
         self._clock = clock
         self._lock = threading.Lock()
         self._groups: dict[str, _Group] = {}
+        self._of_closures: weakref.WeakSet[_Group] = weakref.WeakSet()
 
     def share(
         self,
@@ -101,17 +103,19 @@ class SharedTable:
         for what, value in (("ttl", ttl), ("max_entries", max_entries)):
             if value is not None and value <= 0:
                 raise InvalidSettingError(f"shared: {what} of {name} must be above 0, not {value!r}")
-        if function.__closure__:
-            # Two closures of one text may build different things, so they never stand for one another.
-            name = f"{name}#{id(function):x}"
         with self._lock:
-            group = self._groups.setdefault(name, _Group(name))
+            if function.__closure__:
+                # Two closures of one text may build different things: they never stand for one another, and what
+                # one has built goes with it.
+                group = _Group(name)
+                self._of_closures.add(group)
+            else:
+                group = self._groups.setdefault(name, _Group(name))
         return Shared(self, group, function, ttl, max_entries, on_release)
 
     def infos(self) -> list[SharedInfo]:
         """What is held, one record per function that has built something."""
-        with self._lock:
-            groups = list(self._groups.values())
+        groups = self._all()
         now = self._clock()
         infos = []
         for group in groups:
@@ -132,9 +136,11 @@ class SharedTable:
 
     def clear(self, name: str) -> int:
         """Release all instances of a function; returns how many. An unknown name has none."""
+        return sum(group.release() for group in self._all() if group.name == name)
+
+    def _all(self) -> list[_Group]:
         with self._lock:
-            group = self._groups.get(name)
-        return group.release() if group is not None else 0
+            return [*self._groups.values(), *self._of_closures]
 
     def build(self, entry: _Entry, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Build an instance, and note what it took. The measurement is that of the process: others may add to it."""

@@ -8,7 +8,8 @@ from collections import deque
 WINDOW_S = 3600.0
 #: A slope over less than this says nothing.
 SHORTEST_S = 60.0
-_MOST_LEVELS = 720
+_RESOLUTION_S = 5.0
+_MOST_LEVELS = 1000  # an hour of them, with room for levels that come a little closer
 
 
 class Trend:
@@ -20,7 +21,7 @@ class Trend:
     def add(self, now_s: float, level_bytes: int) -> None:
         """Note a level. One that follows the last within the resolution takes its place."""
         levels = self._levels
-        if len(levels) > 1 and now_s - levels[-2][0] < WINDOW_S / _MOST_LEVELS:
+        if len(levels) > 1 and now_s - levels[-2][0] < _RESOLUTION_S:
             levels.pop()
         levels.append((now_s, level_bytes))
 
