@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from asyncio import CancelledError
 
 from memcell.records import Curve, Outcome, Run, Sample
 
@@ -105,10 +106,13 @@ class OpenRun:
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
-    """How a run ended, from the exception that ended it."""
+    """How a run ended, from the exception that ended it.
+
+    An interrupted ``await`` at the top level of a cell ends with ``CancelledError``, because ipykernel cancels its task.
+    """
     if error is None:
         return "ok"
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, CancelledError)) else "error"
 
 
 def hash_source(source: str) -> str:

@@ -133,14 +133,18 @@ class Session:
         run = OpenRun(source, number, cell)
         run.children_before_bytes = self._children.level()
         with self._lock:
-            if self._open:
-                self._fold(self._reader.peak())
-            else:
-                self._sampler.begin(self.settings.sample_interval_s)
-            self._open.append(run)
-            run.started = time.time()
-            self._reader.reset_peak()
-            run.before, _ = self._reader.read()
+            try:
+                if self._open:
+                    self._fold(self._reader.peak())
+                else:
+                    self._sampler.begin(self.settings.sample_interval_s)
+                self._open.append(run)
+                run.started = time.time()
+                self._reader.reset_peak()
+                run.before, _ = self._reader.read()
+            except BaseException:
+                self._leave(run)
+                raise
             run.peak_bytes = run.before.rss_bytes
             run.began = self._clock()
         return run
@@ -148,12 +152,14 @@ class Session:
     def close(self, run: OpenRun, outcome: Outcome = "ok") -> Run:
         """End a run and record it."""
         ended = self._clock()
-        after, mark = self._reader.read()
         is_long = ended - run.began >= LONG_RUN_S
         with self._lock:
-            self._fold(mark)
-            curve = last_part(self._sampler.curve(), ended - run.began, CURVE_POINTS) if is_long else Curve(0.0)
-            self._leave(run)
+            try:
+                after, mark = self._reader.read()
+                self._fold(mark)
+                curve = last_part(self._sampler.curve(), ended - run.began, CURVE_POINTS) if is_long else Curve(0.0)
+            finally:
+                self._leave(run)
         record = run.record(
             ended=ended,
             after=after,
@@ -169,14 +175,16 @@ class Session:
     def abandon(self, run: OpenRun) -> None:
         """End a run without a record: its end was never told."""
         with self._lock:
-            self._fold(self._reader.peak())
-            self._leave(run)
+            try:
+                self._fold(self._reader.peak())
+            finally:
+                self._leave(run)
 
     def _leave(self, run: OpenRun) -> None:
         if run in self._open:
             self._open.remove(run)
-            if not self._open:
-                self._sampler.end()
+        if not self._open:
+            self._sampler.end()
 
     def _fold(self, mark: int | None) -> None:
         """Give every open run the peak since the last reset: the next reset will forget it."""
@@ -202,10 +210,12 @@ class Session:
             grown_bytes, took_s = self._reader.rss() - before_bytes, self._clock() - began
             with self._lock:
                 self._within_own = False
-                self._reader.reset_peak()
+                is_reset = self._reader.reset_peak()
                 for run in self._open:
                     run.own_bytes += grown_bytes
                     run.own_s += took_s
+                    # A lifetime mark that memcell's own work may have raised hides what the cell does next.
+                    run.exact = run.exact and is_reset
 
     def watch(self, label: str | None = None) -> Watch:
         """See ``memcell.watch``."""
@@ -369,13 +379,17 @@ class Session:
         """End what the session started outside this process's memory. A later run starts it again."""
         self._sampler.close()
         self._children.close()
+        self._reader.close()
 
     def forget_parent(self) -> None:
-        """In a forked child: let go of the parent's watcher, open runs and locks."""
+        """In a forked child: let go of the parent's watcher and open runs, and of locks that its threads may hold."""
         self._lock = threading.RLock()
         self._sampler.forget()
         self._open.clear()
         self._within_own = False
+        self.registry.forget_parent()
+        self._runner.forget_parent()
+        self.shared.forget_parent()
 
 
 def _draw(runs: Sequence[Run]) -> Figure:

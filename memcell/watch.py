@@ -26,17 +26,16 @@ class Watch:
         self._label = label
         self._begin = begin
         self._end = end
-        self._open: OpenRun | None = None
+        self._open: list[OpenRun] = []  # the same object may be entered again inside itself
         self.run: Run | None = None
 
     def __enter__(self) -> Watch:
         code = sys._getframe(1)
-        self._open = self._begin(self._label or f"{PurePath(code.f_code.co_filename).name}:{code.f_lineno}")
+        label = self._label or f"{PurePath(code.f_code.co_filename).name}:{code.f_lineno}"
+        self._open.append(self._begin(label))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open is not None:
-            self.run = self._end(self._open, outcome_of(error))
-            self._open = None
+        self.run = self._end(self._open.pop(), outcome_of(error))

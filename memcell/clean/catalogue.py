@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from memcell.clean.available import available_cleaners, how_to_use
 from memcell.clean.cleaner import Cleaner
 from memcell.clean.entry_points import EntryPointCleaners
+from memcell.clean.functools_caches import PREFIX, cache_cleaner
 from memcell.clean.registry import Registry, unknown_cleaner
 from memcell.errors import UnknownCleanerError
 from memcell.records import CleanerInfo, Effect
 
 #: What runs when nobody names cleaners. What the user could miss runs by name only.
 DEFAULT_EFFECTS: frozenset[Effect] = frozenset({"none", "recompute"})
+#: Names of memcell's own cleaners that are there only while a shell is; nobody else can register them.
+SHELL_CLEANERS = ("out", "traceback")
 
 
 class Catalogue:
@@ -31,6 +34,20 @@ class Catalogue:
         self._registry = registry
         self._entry_points = EntryPointCleaners() if entry_points is None else entry_points
 
+    def extend(self, cleaners: Iterable[Cleaner]) -> Callable[[], None]:
+        """Add cleaners of memcell's own for a while, such as those of a shell; of the same name the newest counts.
+
+        Returns:
+            What takes them out again. May be called twice.
+        """
+        added = tuple(cleaners)
+        self._built_in += added
+
+        def undo() -> None:
+            self._built_in = tuple(cleaner for cleaner in self._built_in if not any(cleaner is one for one in added))
+
+        return undo
+
     def infos(self) -> list[CleanerInfo]:
         """One line for each cleaner, in the order in which they would run, then those that are only available."""
         cleaners = self._cleaners()
@@ -45,6 +62,7 @@ class Catalogue:
 
         Args:
             names: Exactly these; without any, all of effect ``none`` or ``recompute`` whose library is imported.
+                ``lru:package.module.function`` stands for the cache of a function under ``functools.cache``.
             deep: Those of effect ``state`` that are meant for ``--deep`` as well, also beside names.
 
         Raises:
@@ -53,7 +71,9 @@ class Catalogue:
         cleaners = self._cleaners()
         chosen = list(dict.fromkeys(names))
         for name in chosen:
-            if name not in cleaners:
+            if name not in cleaners and name.startswith(PREFIX):
+                cleaners[name] = cache_cleaner(name)
+            elif name not in cleaners:
                 raise UnknownCleanerError(self._unknown(name, cleaners.values()))
         selected = {name: cleaners[name] for name in chosen}
         for cleaner in cleaners.values():

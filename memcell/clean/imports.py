@@ -7,17 +7,16 @@ loaded anew at all. So a package goes as a whole or stays as a whole, and it sta
 from __future__ import annotations
 
 import sys
-import sysconfig
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from importlib.machinery import EXTENSION_SUFFIXES, BuiltinImporter, ExtensionFileLoader
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import NamedTuple
 
 from memcell.records import ModuleOutcome
 
-#: Standard packages with threads, processes or handlers that the interpreter ends when it exits.
-_INTERPRETERS = frozenset({"asyncio", "concurrent", "logging", "multiprocessing", "threading"})
+#: Standard packages whose threads, processes and handlers the interpreter ends when it exits.
+_INTERPRETERS = frozenset({"asyncio", "concurrent", "logging", "multiprocessing"})
 _COMPILED_SUFFIXES = (*EXTENSION_SUFFIXES, ".so", ".pyd")
 _USERS = frozenset({"__main__", "__mp_main__"})
 
@@ -25,11 +24,12 @@ _USERS = frozenset({"__main__", "__mp_main__"})
 class Imports:
     """The modules that are imported from now on.
 
-    A package that is there already keeps its submodules, also those that it imports later.
+    What is told apart is a *root*: a package or module that was not there before, with the submodules that came with
+    it. A submodule of an installed package that was there before is that package's own affair.
 
     Args:
         modules: Where they appear, by default ``sys.modules``.
-        stays: Names the packages that have to stay, at the moment when it matters: extensions of the shell.
+        stays: Names packages that have to stay, when it is asked: the extensions of the shell.
     """
 
     def __init__(
@@ -39,82 +39,189 @@ class Imports:
     ) -> None:
         self._modules = sys.modules if modules is None else modules
         self._stays = stays
-        self._before = frozenset(_package(name) for name in self._modules)
+        self._before = frozenset(self._modules)
 
     def plan(self, variables: Mapping[str, object]) -> list[ModuleOutcome]:
         """What ``drop`` would do.
 
         Args:
-            variables: The user's; those that refer to a module keep it in memory, and are named.
+            variables: The user's; where one of them keeps a dropped module in memory, the outcome says so.
         """
-        packages = self._packages()
-        refused = self._refused(packages)
+        roots = self._roots()
+        refused = self._refused(roots)
         holders: dict[str, str] = {}
-        for name, value in list(variables.items()):
-            holders.setdefault(self._home(value), name)
-        return [
-            ModuleOutcome(
-                name=package,
-                dropped=package not in refused,
-                note=refused.get(package) or _held_by(holders.get(package)),
-                count=len(names),
-            )
-            for package, names in sorted(packages.items())
-        ]
+        names = {id(module): name for name, module in self._modules.items()}
+        for variable, value in list(variables.items()):
+            holders.setdefault(self._root(_module_of(value, names)), variable)
+        outcomes = []
+        for root, members in sorted(roots.items()):
+            held = f"the variable {holders[root]} keeps it in memory" if root in holders else ""
+            outcomes.append(ModuleOutcome(root, root not in refused, refused.get(root, held), len(members)))
+        return outcomes
 
     def drop(self, variables: Mapping[str, object]) -> list[ModuleOutcome]:
-        """Drop all that can be dropped, whole packages only.
+        """Drop all that can be dropped.
 
         Args:
             variables: As for ``plan``. They stay as they are.
         """
         outcomes = self.plan(variables)
-        packages = self._packages()
+        roots = self._roots()
         for outcome in outcomes:
             if outcome.dropped:
-                for name in packages.get(outcome.name, ()):
-                    self._modules.pop(name, None)
+                for name in roots.get(outcome.name, ()):
+                    self._drop(name)
         return outcomes
 
-    def _packages(self) -> dict[str, list[str]]:
-        """The modules imported since, by top-level package."""
-        packages: dict[str, list[str]] = {}
-        for name in list(self._modules):
-            package = _package(name)
-            if package not in self._before and package not in _USERS:
-                packages.setdefault(package, []).append(name)
-        return packages
+    def _drop(self, name: str) -> None:
+        module = self._modules.pop(name, None)
+        parent, _, child = name.rpartition(".")
+        attributes = _attributes(self._modules.get(parent))
+        if module is not None and attributes.get(child) is module:
+            del attributes[child]
 
-    def _refused(self, packages: Mapping[str, list[str]]) -> dict[str, str]:
-        """The packages that stay, and why."""
-        stays, running = self._stays(), _running()
-        compiled = self._compiled()
-        refused = {}
-        for package, names in packages.items():
-            if package in stays:
-                refused[package] = "it is an extension of the shell"
-            elif package in _INTERPRETERS:
-                refused[package] = "the interpreter relies on it when it exits"
-            elif not running.isdisjoint(names):
-                refused[package] = "its code is running, in this or another thread"
+    def _root(self, name: str) -> str:
+        """The outermost package of a module that was not there before; empty if the module itself was."""
+        root = name
+        while name and name not in self._before:
+            root, name = name, name.rpartition(".")[0]
+        return root if root not in self._before else ""
+
+    def _roots(self) -> dict[str, list[str]]:
+        """The names of the modules imported since, by their root."""
+        roots: dict[str, list[str]] = {}
+        for name in list(self._modules):
+            root = self._root(name)
+            package = _package(root)
+            if not root or package in _USERS or package == "memcell":
+                continue
+            parent = self._modules.get(root.rpartition(".")[0])
+            if parent is None or not (package in sys.stdlib_module_names or _is_installed(parent)):
+                roots.setdefault(root, []).append(name)
+        return roots
+
+    def _refused(self, roots: Mapping[str, list[str]]) -> dict[str, str]:
+        """The roots that stay, and why."""
+        stays, running = set(self._stays()), _running_modules()
+        refused: dict[str, str] = {}
+        for root, members in roots.items():
+            if not stays.isdisjoint(members):
+                refused[root] = "it is an extension of the shell"
+            elif _package(root) in _INTERPRETERS:
+                refused[root] = "the interpreter ends what it started"
+            elif not running.isdisjoint(members):
+                refused[root] = "its code is running, in this or another thread"
             else:
-                reason = next(filter(None, (_irreplaceable(name, self._modules.get(name)) for name in names)), None)
-                if reason:
-                    refused[package] = reason
-        uses = list(self._uses(packages))
-        for user, used, place in uses:
-            if user not in packages:
-                refused.setdefault(used, f"{place} refers to it")
-        # An installed package on top of a compiled one has often registered itself there, and a second time fails.
-        for user, used, _ in uses:
-            if user in packages and used in compiled and any(_is_installed(self._modules[n]) for n in packages[user]):
-                refused.setdefault(user, f"it is built on {used}, which is compiled and may know it")
-        # What a package that stays refers to stays as well.
-        found = True
-        while found:
-            found = False
-            for user, used, place in uses:
-                if user in refused and used in packages and used not in refused:
-                    refused[used] = f"{place} refers to it"
-                    found = True
+                for name in members:
+                    reason = _irreplaceable(name, self._modules.get(name))
+                    if reason:
+                        refused[root] = reason
+                        break
+        uses = list(self._uses(roots))
+        for use in uses:
+            if use.user not in roots:
+                refused.setdefault(use.used, f"{use.place} refers to it")
+        # An installed package on top of a compiled one has often registered itself there, which fails a second time.
+        compiled = self._compiled_packages()
+        for use in uses:
+            if use.user in roots and use.used in compiled and _is_installed(self._modules.get(use.user)):
+                refused.setdefault(use.user, f"it is built on {use.used}, which is compiled and may know it")
+        # What a root that stays refers to stays as well, and so on.
+        pending = list(refused)
+        while pending:
+            staying = pending.pop()
+            for use in uses:
+                if use.user == staying and use.used in roots and use.used not in refused:
+                    refused[use.used] = f"{use.place} refers to it"
+                    pending.append(use.used)
         return refused
+
+    def _uses(self, roots: Mapping[str, list[str]]) -> Iterator[_Use]:
+        """What the modules refer to directly in their namespaces: modules, functions, classes and their instances."""
+        names = {id(module): name for name, module in self._modules.items()}
+        for name, module in list(self._modules.items()):
+            user = self._root(name)
+            if name in _USERS:
+                continue
+            for attribute, value in list(_attributes(module).items()):
+                target = _module_of(value, names)
+                used = self._root(target)
+                if used not in roots:
+                    used = _package(target) if user in roots else ""
+                is_submodule = target == f"{name}.{attribute}" and value is self._modules.get(target)
+                if used and used != user and not is_submodule:
+                    yield _Use(user, used, f"{name}.{attribute}")
+
+    def _compiled_packages(self) -> set[str]:
+        """The packages outside the standard library with a module of C code."""
+        packages = {_package(name) for name, module in list(self._modules.items()) if _is_compiled(module)}
+        return packages - sys.stdlib_module_names
+
+
+class _Use(NamedTuple):
+    """The root, or a module that was there before, and what it refers to at which place."""
+
+    user: str
+    used: str
+    place: str
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _attributes(module: object) -> dict[str, object]:
+    """The module's attributes, read so that neither ``__getattr__`` nor a lazy loader gets to run."""
+    if not issubclass(type(module), ModuleType):
+        return {}
+    attributes: dict[str, object] = object.__getattribute__(module, "__dict__")
+    return attributes
+
+
+def _module_of(value: object, names: Mapping[int, str]) -> str:
+    """The name of the module that a value is or comes from; empty where that is not told."""
+    kind = type(value)
+    if issubclass(kind, ModuleType):
+        return names.get(id(value), "")
+    defined = value if kind in (FunctionType, BuiltinFunctionType) or issubclass(kind, type) else kind
+    name = getattr(defined, "__module__", "")
+    return name if isinstance(name, str) else ""
+
+
+def _irreplaceable(name: str, module: object) -> str:
+    """Why a module cannot be imported a second time; empty if it can."""
+    spec = _attributes(module).get("__spec__")
+    if spec is None:
+        return f"{name} was made at run time, and no import makes it again"
+    if _is_compiled(module):
+        return f"{name} is compiled, and C code cannot be loaded anew"
+    if getattr(spec, "_initializing", False):
+        return f"{name} is being imported"
+    return ""
+
+
+def _is_compiled(module: object) -> bool:
+    spec = _attributes(module).get("__spec__")
+    loader, origin = getattr(spec, "loader", None), getattr(spec, "origin", None)
+    return (
+        isinstance(loader, ExtensionFileLoader)
+        or loader is BuiltinImporter
+        or (isinstance(origin, str) and origin.endswith(_COMPILED_SUFFIXES))
+    )
+
+
+def _is_installed(module: object) -> bool:
+    """Whether a module is where installers put packages, so that it is not the user's own."""
+    path = _attributes(module).get("__file__")
+    return isinstance(path, str) and not {"site-packages", "dist-packages"}.isdisjoint(PurePath(path).parts)
+
+
+def _running_modules() -> set[str]:
+    """The modules whose code is on the stack of a thread."""
+    names = set[str]()
+    for top in sys._current_frames().values():
+        frame = top
+        while frame is not None:
+            names.add(str(frame.f_globals.get("__name__")))
+            frame = frame.f_back  # type: ignore[assignment]
+    return names

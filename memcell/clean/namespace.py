@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import sys
 import weakref
-from collections.abc import Callable, Collection, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from memcell.clean.imports import Imports
@@ -17,8 +17,8 @@ from memcell.records import ModuleOutcome, Variable
 
 #: Names that stay whatever is bound to them: the interpreter's, and those with which a shell is used.
 _NEVER = frozenset(
-    "__name__ __doc__ __package__ __loader__ __spec__ __file__ __path__ __builtin__ __builtins__ "
-    "In Out _ih _oh _dh _exit_code get_ipython exit quit".split()
+    {"__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__builtin__", "__builtins__"}
+    | {"In", "Out", "_ih", "_oh", "_dh", "_exit_code", "get_ipython", "exit", "quit"}
 )
 _NAMES_SHOWN = 20
 

@@ -145,6 +145,10 @@ class Registry:
                 del self._registrations[registration.name]
         registration.release()
 
+    def forget_parent(self) -> None:
+        """In a forked child: a thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
+
     def cleaners(self) -> tuple[Cleaner, ...]:
         """What is registered at this moment, oldest name first."""
         with self._lock:

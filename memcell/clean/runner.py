@@ -89,6 +89,11 @@ class Runner:
                 self._thread = None
                 self._running.release()
 
+    def forget_parent(self) -> None:
+        """In a forked child: a clean-up that went on in the parent does not go on here."""
+        self._running = threading.Lock()
+        self._thread = None
+
     def _run(self, cleaners: list[Cleaner], ctrl_c: CtrlC, gc_over_budget: str | None) -> CleanReport:
         started = self._clock()
         meter = _Meter(self._gauges, self._clock)

@@ -41,6 +41,7 @@ class Extension:
             configurables: list[Any] = shell.configurables
             configurables.append(self.settings)
             undo.callback(_remove, configurables, self.settings)
+            undo.callback(_remove, configurables, self.magics)  # put there by the base class of magics
 
             shell.register_magics(self.magics)
             undo.callback(self._remove_magics)

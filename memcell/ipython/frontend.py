@@ -94,6 +94,8 @@ class Frontend:
         if self.kind != "live":
             return False
         with self._session.own():
+            if self._live is not None and not self._live.is_open:
+                self.close_live()
             if self._live is None:
                 from memcell.view.live import LiveView  # loads ipywidgets
                 from memcell.view.svg import live_svg
@@ -133,6 +135,14 @@ class Frontend:
 
     def _show(self, plain: str, rich: str) -> None:
         if self.kind == "terminal":
-            print(plain)  # display() would keep the text in IPython's output history
+            _print(plain)  # display() would keep the text in IPython's output history
         else:
             display({"text/plain": plain, "text/html": rich}, raw=True)
+
+
+def _print(text: str) -> None:
+    try:
+        print(text)
+    except UnicodeEncodeError:  # a terminal that knows few characters
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, "replace").decode(encoding))

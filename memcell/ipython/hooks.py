@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, Intera
 
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
-from memcell.ipython.watching import WatchOptions, split_magic_line
+from memcell.ipython.watching import WatchOptions, split_raw_cell
 from memcell.records import Notice, Run
 from memcell.runs import OpenRun, outcome_of
 from memcell.session import Session
@@ -65,7 +65,7 @@ class Hooks:
                 self._shell.events.unregister(event, hook)
         # The cell that unloads memcell never tells us its end: it ends here.
         while self._stacks.entries:
-            self._finish(self._stacks.entries.pop(), None)
+            self._guarded("measuring", self._finish, self._stacks.entries.pop(), None)
 
     def pre_run_cell(self, info: ExecutionInfo) -> None:
         """Before a cell, also before one that another cell runs."""
@@ -77,10 +77,10 @@ class Hooks:
 
     def _begin(self, info: ExecutionInfo) -> None:
         entries = self._stacks.entries
-        if entries:
+        if entries and info.store_history:
             self._drop_stale(entries)
         raw_cell = info.raw_cell or ""
-        split = split_magic_line(raw_cell)
+        split = split_raw_cell(raw_cell, self._shell.input_transformers_cleanup)
         options, source = split or (None, raw_cell)
         if options is not None and not options.quiet:
             self._guarded("live view", self._frontend.show_live)
@@ -95,8 +95,9 @@ class Hooks:
         for index in reversed(range(len(entries))):
             if result.info is not None and _is_same_cell(entries[index].info, result.info):
                 break
-        else:  # the cell that loaded memcell
-            self._frontend.end_live()
+        else:  # the cell that loaded memcell, or an empty one inside another
+            if not entries:
+                self._frontend.end_live()
             return
         while len(entries) > index + 1:
             self._session.abandon(entries.pop().run)
@@ -107,7 +108,11 @@ class Hooks:
 
     def _finish(self, entry: _Entry, error: BaseException | None) -> None:
         run = self._session.close(entry.run, outcome_of(error))
+        if entry.options is not None and entry.options.output:
+            self._shell.user_ns[entry.options.output] = run
         self._guarded("showing", self._show, entry, run)
+        if entry.options is not None and entry.options.clean:
+            self._guarded("cleaning", self._clean, entry.options)
         if not self._stacks.entries:
             self._guarded("automatic cleaning", self._relieve_after, run)
 
@@ -120,15 +125,14 @@ class Hooks:
             if is_outermost and self._is_worth_a_line(run):
                 self._frontend.show_run(run)
             return
-        if options.output:
-            self._shell.user_ns[options.output] = run
         if not options.quiet:
             self._frontend.show_run(run)
             self._frontend.show_picture(run)
-        if options.clean:
-            report = self._session.clean()
-            if not options.quiet:
-                self._frontend.show_report(report)
+
+    def _clean(self, options: WatchOptions) -> None:
+        report = self._session.clean()
+        if not options.quiet:
+            self._frontend.show_report(report)
 
     def _relieve_before(self, source: str, cell: str | None) -> None:
         self._tell(self._session.relieve_before(source, cell))
@@ -163,8 +167,8 @@ class Hooks:
     def _drop_stale(self, entries: list[_Entry]) -> None:
         """Abandon runs whose end was never told, so that they do not stay open for ever.
 
-        A cell that runs inside another has the other's ``run_cell_async`` above it in the call stack; as many cells
-        are really running.
+        Called for a cell of the front end, which sends the next one when the last has ended. A cell that runs inside
+        another has the other's ``run_cell_async`` above it in the call stack; as many cells are really running.
         """
         running = 0
         frame: FrameType | None = sys._getframe()

@@ -131,7 +131,7 @@ def _related(errors: list[BaseException | None]) -> Iterator[BaseException]:
         yield error
         pending += [related for related in (error.__cause__, error.__context__) if related is not None]
         if isinstance(error, _group_types()):
-            pending += error.exceptions
+            pending += error.exceptions  # type: ignore[attr-defined] # of a type that is looked up
 
 
 def _group_types() -> tuple[type, ...]:

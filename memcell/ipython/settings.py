@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 from traitlets import Bool, Enum, Float, Int, TraitError, Unicode, Union, observe, validate
@@ -94,6 +95,12 @@ class Memcell(Configurable):
             return parse_size(value)
         except InvalidSizeError as error:
             raise TraitError(f"Memcell.limit: {error}; or 'auto' or 'off'") from None
+
+    @validate("sample_interval_s", "warn_fraction", "clean_fraction", "limit_fraction")
+    def _finite(self, proposal: Any) -> float:
+        if math.isnan(proposal["value"]):  # which passes every comparison with a minimum
+            raise TraitError(f"Memcell.{proposal['trait'].name}: nan is not a number to measure with")
+        return float(proposal["value"])
 
     @observe(*_SESSION_SETTINGS)
     def _hand_over(self, change: Any) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import keyword
 import re
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from IPython.core.error import UsageError
@@ -68,11 +70,42 @@ def split_magic_line(cell: str) -> tuple[WatchOptions, str] | None:
         return None
 
 
+def split_raw_cell(
+    cell: str, transforms: Sequence[Callable[[list[str]], list[str]]]
+) -> tuple[WatchOptions, str] | None:
+    """As ``split_magic_line``, for a cell that the front end's prompts and blank lines have not been taken off yet.
+
+    Args:
+        cell: The raw cell.
+        transforms: The shell's clean-up transformers, ``strip_magic_line`` among them.
+    """
+    if "%%memwatch" not in cell:
+        return None
+    lines = cell.splitlines(keepends=True)
+    for transform in transforms:
+        if transform is strip_magic_line:
+            break
+        lines = transform(lines)
+    return split_magic_line("".join(lines))
+
+
 def strip_magic_line(lines: list[str]) -> list[str]:
     """The input transformer."""
-    if not lines or not lines[0].startswith("%%memwatch"):
+    if not lines or not lines[0].startswith("%%memwatch") or _is_inside_magic():
         return lines
     return lines[1:] if split_magic_line("".join(lines)) else lines
+
+
+def _is_inside_magic() -> bool:
+    """Whether a magic such as ``%%time`` transforms text that it will run by itself: no hook sees that as a cell."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_name in (
+        "_is_inside_magic",
+        "strip_magic_line",
+        "transform_cell",
+    ):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "")).startswith("IPython.core.magics.")
 
 
 # Without this a terminal would ask the transformer whether the cell is complete, and run it after its first line

@@ -38,14 +38,17 @@ class ProcessReader(Protocol):
     def read(self) -> tuple[Sample, int | None]:
         """The full reading, and the peak as ``peak`` tells it."""
 
-    def reset_peak(self) -> None:
-        """Begin a new peak at the present level, as far as the platform allows."""
+    def reset_peak(self) -> bool:
+        """Begin a new peak at the present level; tells whether the platform allows that."""
 
     def peak(self) -> int | None:
         """The exact peak since the last reset in bytes; None where the platform cannot tell."""
 
     def error_bytes(self) -> int:
         """How far resident memory, and so the peak, may be off."""
+
+    def close(self) -> None:
+        """Let go of descriptors. May be called twice; the next reading opens them again."""
 
 
 def make_reader(*, exact_peak: Callable[[], bool]) -> ProcessReader:
@@ -138,7 +141,6 @@ class LinuxReader:
         return descriptor
 
     def close(self) -> None:
-        """Close the descriptors. May be called twice; the next reading opens them again."""
         while self._descriptors:
             os.close(self._descriptors.pop())
         self._pid = -1
@@ -156,7 +158,7 @@ class LinuxReader:
         heap = self._heap.bytes_in_use() if self._heap else None
         return Sample(rss, anon, file, shmem, heap), self._known(mark)
 
-    def reset_peak(self) -> None:
+    def reset_peak(self) -> bool:
         if self._pid != os.getpid():
             self._open()
         if self._clear_refs is not None and self._exact_peak():
@@ -166,8 +168,9 @@ class LinuxReader:
                 self._clear_refs = None
             else:
                 self._lifetime_mark = None
-                return
+                return True
         self._lifetime_mark = self._fields()[0]
+        return False
 
     def peak(self) -> int | None:
         return self._known(self._fields()[0])
@@ -183,7 +186,7 @@ class LinuxReader:
         if self._pid != os.getpid():
             self._open()
         status = os.pread(self._status, 8192, 0)
-        at = status.index(b"VmHWM:")
+        at = status.index(b"\nVmHWM:")  # at a line's start: the name of the process may hold anything
         words = status[at : at + 200].split(None, 15)
         if words[3] != b"VmRSS:" or words[12] != b"RssShmem:":
             raise ValueError("this /proc/self/status lacks the fields of Linux 4.5")
@@ -216,8 +219,9 @@ class PsutilReader:
         heap = self._heap.bytes_in_use() if self._heap else None
         return Sample(self.rss(), heap_bytes=heap), self.peak()
 
-    def reset_peak(self) -> None:
+    def reset_peak(self) -> bool:
         self._lifetime_mark = self._mark()
+        return False
 
     def peak(self) -> int | None:
         mark = self._mark()
@@ -225,6 +229,9 @@ class PsutilReader:
 
     def error_bytes(self) -> int:
         return PAGE
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
     @staticmethod
     def _mark() -> int:

@@ -11,6 +11,7 @@ import mmap
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -115,10 +116,13 @@ class WatcherSampler:
         if self._starts >= _RESTARTS:
             return
         self._starts += 1
-        memory = os.memfd_create("memcell-curve")
-        read_end, write_end = os.pipe()
+        kept: list[int] = []
         try:
+            memory = _anonymous_file()
+            kept.append(memory)
             os.ftruncate(memory, watcher.SIZE)
+            read_end, write_end = os.pipe()
+            kept += read_end, write_end
             os.set_blocking(write_end, False)
             # A shell that puts the watcher in the background and ends at once: the watcher then is a child of init,
             # so that the user's os.wait() never meets it. In a session of its own no Ctrl-C of a terminal reaches it.
@@ -138,13 +142,13 @@ class WatcherSampler:
             self._buffer = mmap.mmap(memory, watcher.SIZE)
             self._curve = watcher.SharedCurve(self._buffer)
             self._pipe = write_end
+            kept.remove(write_end)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            os.close(write_end)
             self._starts = _RESTARTS
             logger.warning("memcell: no samples during runs, the watcher did not start: %s", error)
         finally:
-            os.close(memory)
-            os.close(read_end)
+            for descriptor in kept:
+                os.close(descriptor)
 
     def _stop(self) -> None:
         if self._curve is not None and self._buffer is not None:
@@ -152,6 +156,14 @@ class WatcherSampler:
             self._buffer.close()
             self._buffer = self._curve = None
             self._pid = None
+
+
+def _anonymous_file() -> int:
+    """A file that only its descriptors know."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("memcell-curve")
+    with tempfile.TemporaryFile() as file:  # a Python that was built against an old C library
+        return os.dup(file.fileno())
 
 
 class ThreadSampler:

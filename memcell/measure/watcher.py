@@ -21,8 +21,6 @@ import time
 #: Slices of a curve. When they are full, neighbours are merged and each slice covers twice the time, so that a curve
 #: always shows the whole run at a resolution of at least 1/256 of it, in the same few kilobytes.
 SLICES = 256
-#: Without an open period for this long the watcher goes to sleep until the pipe wakes it.
-PARK_AFTER_S = 2.0
 #: Reading the children may take this part of the watcher's time: their PSS costs about 32 ms per GB.
 CHILDREN_SHARE = 0.2
 
@@ -176,14 +174,12 @@ def watch(pid: int, memory: int, pipe: int) -> None:
         except OSError:
             pass  # Linux before 5.3: a failing read of statm ends us instead
     own = os.getpid()
-    idle_since = time.monotonic()
     children_bytes, children_next, children_period = 0, 0.0, 0
     while True:
         period, started, interval_s = curve.orders()
         now = time.monotonic()
-        timeout_s: float | None = interval_s or PARK_AFTER_S / 4
+        timeout_s: float | None = interval_s
         if period:
-            idle_since = now
             try:
                 rss_bytes = int(os.pread(statm, 200, 0).split()[1]) * PAGE
             except (OSError, IndexError):
@@ -194,7 +190,7 @@ def watch(pid: int, memory: int, pipe: int) -> None:
                 children_period = period
                 children_next = now + (time.monotonic() - now) / CHILDREN_SHARE
             curve.add(period, now - started, rss_bytes, children_bytes, interval_s)
-        elif now - idle_since > PARK_AFTER_S:
+        else:
             curve.park(True)
             timeout_s = None if curve.orders()[0] == 0 else 0.0  # an order that came in between must not wait
         events = poll.poll(None if timeout_s is None else timeout_s * 1000)
@@ -203,7 +199,6 @@ def watch(pid: int, memory: int, pipe: int) -> None:
                 return
         if timeout_s is None:
             curve.park(False)
-            idle_since = time.monotonic()
 
 
 if __name__ == "__main__":

@@ -138,6 +138,15 @@ class SharedTable:
         """Release all instances of a function; returns how many. An unknown name has none."""
         return sum(group.release() for group in self._all() if group.name == name)
 
+    def forget_parent(self) -> None:
+        """In a forked child: keep what is built; locks and half-built instances were another thread's."""
+        self._lock = threading.Lock()
+        for group in self._all():
+            group.lock = threading.RLock()
+            group.entries = OrderedDict((key, entry) for key, entry in group.entries.items() if entry.is_built)
+            for entry in group.entries.values():
+                entry.lock = threading.RLock()
+
     def _all(self) -> list[_Group]:
         with self._lock:
             return [*self._groups.values(), *self._of_closures]

@@ -31,7 +31,13 @@ class LiveView:
         self._drawing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="memcell-live", daemon=True)
         self.widget = ipywidgets.HTML(picture())
+        self.widget.memcell_keep = True  # the cleaner of widgets leaves it open
         self._thread.start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the widget still shows: ``Widget.close_all()`` in a cell closes it, and so does a failed drawing."""
+        return not self._closed.is_set() and self.widget.comm is not None
 
     def begin(self) -> None:
         """Draw at intervals from now on."""

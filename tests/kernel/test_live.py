@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 _WIDGETS = "len(__import__('ipywidgets').widgets.widget._instances)"
@@ -24,7 +26,7 @@ def test_the_view_moves_while_the_cell_runs(live_kernel, cell):
     assert set(picture) == {"image/png", "text/plain"}
     during = [at for at in result.times("comm_msg") if 0.2 < at < 1.9]
     assert len(during) >= 5
-    assert max(after - before for before, after in zip(during, during[1:], strict=False)) < 0.8
+    assert max(after - before for before, after in pairwise(during)) < 0.8
 
 
 def test_the_view_moves_while_a_cell_awaits(live_kernel):

@@ -42,14 +42,18 @@ class FakeReader:
     def read(self) -> tuple[Sample, int | None]:
         return Sample(self.rss(), anon_bytes=self.rss()), self.peak()
 
-    def reset_peak(self) -> None:
+    def reset_peak(self) -> bool:
         self.mark = self.level
+        return self.exact
 
     def peak(self) -> int | None:
         return self.mark * MIB if self.exact else None
 
     def error_bytes(self) -> int:
         return 0
+
+    def close(self) -> None:
+        pass
 
 
 class FakeSampler:

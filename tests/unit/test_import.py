@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 _LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 _LOAD_EXT = """
 from IPython.core.interactiveshell import InteractiveShell
@@ -16,7 +14,7 @@ config.HistoryManager.enabled = False
 shell = InteractiveShell.instance(config=config)
 shell.run_cell("%load_ext memcell").raise_error()
 shell.run_cell("x = 1").raise_error()
-assert len(shell.user_ns["get_ipython"]().magics_manager.magics["line"].get("memclean").__name__) > 0
+assert "memclean" in shell.magics_manager.magics["line"]
 """
 
 
@@ -46,8 +44,3 @@ def test_load_ext_and_a_cell_load_nothing_heavy():
     loaded = _loaded_by(_LOAD_EXT)
     assert {"memcell", "IPython"} <= loaded
     assert not loaded & {"matplotlib", "ipywidgets", "numpy", "pandas"}
-
-
-@pytest.mark.parametrize("module", ["memcell.measure.watcher", "memcell.__main__"])
-def test_modules_that_run_by_path_can_be_imported_too(module):
-    assert "memcell" in _loaded_by(f"import {module}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memcell.session import Session, first_line, hash_source
+from memcell.runs import first_line, hash_source
+from memcell.session import Session
 from memcell.units import MIB
 from tests.unit.fakes import FakeChildren, FakeClock, FakeReader, FakeSampler
 
