@@ -108,7 +108,7 @@ class OpenRun:
 def outcome_of(error: BaseException | None) -> Outcome:
     """How a run ended, from the exception that ended it.
 
-    An interrupted ``await`` at the top level of a cell ends with ``CancelledError``, because ipykernel cancels its task.
+    An interrupted ``await`` at the top level of a cell ends with ``CancelledError``: ipykernel cancels its task.
     """
     if error is None:
         return "ok"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -77,7 +78,7 @@ class Hooks:
 
     def _begin(self, info: ExecutionInfo) -> None:
         entries = self._stacks.entries
-        if entries and info.store_history:
+        if entries and (info.store_history or not _is_in_event_loop()):
             self._drop_stale(entries)
         raw_cell = info.raw_cell or ""
         split = split_raw_cell(raw_cell, self._shell.input_transformers_cleanup)
@@ -167,8 +168,9 @@ class Hooks:
     def _drop_stale(self, entries: list[_Entry]) -> None:
         """Abandon runs whose end was never told, so that they do not stay open for ever.
 
-        Called for a cell of the front end, which sends the next one when the last has ended. A cell that runs inside
-        another has the other's ``run_cell_async`` above it in the call stack; as many cells are really running.
+        A cell that runs inside another has the other's ``run_cell_async`` above it in the call stack; as many cells are
+        really running. Not asked where the outer one may be waiting for a task, out of the stack; but a cell of the
+        front end comes only when the last has ended.
         """
         running = 0
         frame: FrameType | None = sys._getframe()
@@ -194,6 +196,14 @@ class Hooks:
                 error,
                 exc_info=logger.isEnabledFor(logging.DEBUG),
             )
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_same_cell(one: ExecutionInfo, other: ExecutionInfo) -> bool:

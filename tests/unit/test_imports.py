@@ -127,14 +127,8 @@ def test_a_module_that_is_being_imported_is_refused():
     "use", ["import used", "from used import function", "from used import Class", "from used import thing"]
 )
 def test_what_a_kept_module_refers_to_is_refused(write, use):
-    write(
-        {
-            "keeper": "",
-            "used": "import deeper\ndef function(): pass\nclass Class: pass\nthing = Class()",
-            "deeper": "",
-            "free": "import deeper, used",
-        }
-    )
+    used = "import deeper\ndef function(): pass\nclass Class: pass\nthing = Class()"
+    write({"keeper": "", "used": used, "deeper": "import deepest", "deepest": "", "free": "import deeper, used"})
     keeper = importlib.import_module("keeper")
     imports = Imports()
     importlib.import_module("free")
@@ -144,6 +138,7 @@ def test_what_a_kept_module_refers_to_is_refused(write, use):
     assert found["used"].startswith("keeper.")
     assert found["used"].endswith(" refers to it")
     assert found["deeper"] == "used.deeper refers to it"
+    assert found["deepest"] == "deeper.deepest refers to it"
     assert {"used", "deeper"} <= set(sys.modules)
 
 

@@ -25,6 +25,7 @@ def clear(ops: ModuleType) -> None:
     generated = {name: entry["type"] for name, entry in list(gradients.items()) if name.startswith(_GENERATED)}
     if not generated:
         return
+    gc.collect()  # functions that are gone may be in reference cycles
     alive = {id(graph) for function in instances_of(functions.ConcreteFunction) for graph in _nested(function.graph)}
     for name, gradient in generated.items():
         graphs = list(_graphs(gradient, ops.SymbolicTensor))
