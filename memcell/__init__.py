@@ -242,7 +242,7 @@ def status() -> Status:
     ``state`` is ``warning`` from 70 % of the limit that applies and ``critical`` from 80 % (settings ``warn_fraction``
     and ``clean_fraction``). The growth per hour is the slope of the levels that were seen during the last hour.
     """
-    return get_session().status()
+    return get_session().health.status()
 
 
 def fits(nbytes: int | str) -> bool:
@@ -254,7 +254,7 @@ def fits(nbytes: int | str) -> bool:
     Raises:
         InvalidSizeError: The size cannot be read.
     """
-    return get_session().fits(nbytes)
+    return get_session().health.fits(nbytes)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -7,6 +7,7 @@ some ten microseconds and must not grow with the namespace, the history or the r
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -15,9 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from memcell.clean.catalogue import Catalogue
+from memcell.clean.cleaner import Cleaner
 from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
 from memcell.clean.libraries import LIBRARIES
 from memcell.clean.registry import Registry
@@ -27,10 +29,10 @@ from memcell.measure.children import ChildrenGauge, make_children_gauge
 from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
 from memcell.measure.sampler import Sampler, make_sampler
+from memcell.protect.health import Health
 from memcell.protect.monitor import Monitor
 from memcell.protect.policy import Policy, Thresholds
 from memcell.protect.shared import SharedTable
-from memcell.protect.trend import Trend
 from memcell.records import (
     CleanerInfo,
     CleanReport,
@@ -39,12 +41,11 @@ from memcell.records import (
     Notice,
     Outcome,
     Run,
+    SharedInfo,
     Snapshot,
-    State,
-    Status,
 )
 from memcell.runs import OpenRun, hash_source, last_part
-from memcell.units import parse_size
+from memcell.units import format_duration
 from memcell.watch import Watch
 
 if TYPE_CHECKING:
@@ -107,13 +108,18 @@ class Session:
         collector = Collector()
         built_in = (*LIBRARIES, gc_cleaner(collector), trim_cleaner(trim_heap))
         self.registry = Registry([cleaner.name for cleaner in built_in])
-        self.catalogue = Catalogue(built_in, self.registry)
+        self.shared = SharedTable(self._reader.rss, self._running_cell)
+        self.catalogue = Catalogue(built_in, self.registry, present=self._shared_cleaners)
         gauges = Gauges(self._reader.rss, self._reader.heap, trim_heap, self._reader.error_bytes())
         self._runner = Runner(self.catalogue, gauges, collector)
-        self.shared = SharedTable(self._reader.rss, self._running_cell)
         self._policy = Policy(self.limit)
-        self._trend = Trend()
-        self._last_clean: tuple[float, CleanReport] | None = None
+        self.health = Health(
+            rss=self._reader.rss,
+            limit=self.limit,
+            children=self._children.count,
+            thresholds=lambda: self.settings.thresholds,
+            clock=clock,
+        )
         self._open: list[OpenRun] = []
         self._lock = threading.RLock()
         self._within_own = False
@@ -265,7 +271,7 @@ class Session:
         with self._lock:
             for run in self._open:
                 run.cleaned_bytes += max(0, report.freed_bytes)
-        self._last_clean = self._clock(), report
+        self.health.note_clean(report)
         self._policy.note_clean(report, automatic=automatic)
         with self.own():
             from memcell.view.text import log_line  # views are loaded with the first thing that is shown
@@ -281,7 +287,7 @@ class Session:
 
     def relieve_after(self, run: Run) -> Notice | None:
         """Clean or warn after a run where the settings want it; tells what was done and why."""
-        self._trend.add(self._clock(), run.after_bytes)
+        self.health.note_level(run.after_bytes)
         why = self._policy.reason_after(run, self.settings.thresholds)
         if why:
             return Notice(f"cleaned: {why}", self.clean(automatic=True))
@@ -292,53 +298,33 @@ class Session:
         """The cleaners that ``clean`` would run, in their order."""
         return [cleaner.info() for cleaner in self.catalogue.select(names)]
 
+    def _shared_cleaners(self) -> list[Cleaner]:
+        return [self._shared_cleaner(info) for info in self.shared.infos()]
+
+    def _shared_cleaner(self, info: SharedInfo) -> Cleaner:
+        entries = "one object" if info.entries == 1 else f"{info.entries} objects"
+        cell = f", built in [{info.cell}]" if info.cell is not None else ""
+        return Cleaner(
+            name=f"shared:{info.name}",
+            effect="state",
+            source="registered",
+            owner="memcell.shared",
+            find=lambda: functools.partial(self.shared.clear, info.name),
+            size=lambda: info.size_bytes,
+            about=f"{entries}, {format_duration(info.age_s)} old, {info.hits} hits{cell}",
+        )
+
     # Without a notebook
 
     def monitor(self, **arguments: Any) -> Monitor:
         """See ``memcell.Monitor``, whose arguments these are."""
         return Monitor(
-            rss=self._look,
+            rss=self.health.look,
             limit=self.limit,
             clean_now=lambda: self.clean(automatic=True),
-            status=self.status,
+            status=self.health.status,
             **arguments,
         )
-
-    def status(self) -> Status:
-        """See ``memcell.status``."""
-        rss_bytes, now, limit = self._look(), self._clock(), self.limit()
-        thresholds, state, percent = self.settings.thresholds, "healthy", None
-        if limit.limit_bytes and limit.used_bytes is not None:
-            fraction = limit.used_bytes / limit.limit_bytes
-            percent = round(100 * fraction, 1)
-            if fraction >= thresholds.clean_fraction:
-                state = "critical"
-            elif fraction >= thresholds.warn_fraction:
-                state = "warning"
-        last = self._last_clean
-        return Status(
-            state=cast(State, state),
-            rss_bytes=rss_bytes,
-            limit_bytes=limit.limit_bytes,
-            percent=percent,
-            growth_bytes_per_hour=self._trend.bytes_per_hour(now),
-            last_clean_s=now - last[0] if last else None,
-            last_freed_bytes=last[1].freed_bytes if last else None,
-            children=self._children.count(),
-        )
-
-    def fits(self, size: int | str) -> bool:
-        """See ``memcell.fits``."""
-        size_bytes, limit = parse_size(size), self.limit()
-        if limit.limit_bytes is None or limit.used_bytes is None:
-            return True
-        return limit.used_bytes + size_bytes <= self.settings.thresholds.limit_fraction * limit.limit_bytes
-
-    def _look(self) -> int:
-        """Resident memory now, noted for the trend."""
-        rss_bytes = self._reader.rss()
-        self._trend.add(self._clock(), rss_bytes)
-        return rss_bytes
 
     def _running_cell(self) -> int | None:
         with self._lock:

@@ -25,11 +25,17 @@ class Catalogue:
         built_in: memcell's own; the registry has their names reserved.
         registry: What users and libraries registered.
         entry_points: What libraries declared.
+        present: Lists cleaners that come and go, such as those of shared objects; asked each time.
     """
 
     def __init__(
-        self, built_in: Sequence[Cleaner], registry: Registry, entry_points: EntryPointCleaners | None = None
+        self,
+        built_in: Sequence[Cleaner],
+        registry: Registry,
+        entry_points: EntryPointCleaners | None = None,
+        present: Callable[[], Iterable[Cleaner]] = tuple,
     ) -> None:
+        self._present = present
         self._built_in = tuple(built_in)
         self._registry = registry
         self._entry_points = EntryPointCleaners() if entry_points is None else entry_points
@@ -83,7 +89,8 @@ class Catalogue:
         return _in_order(selected.values())
 
     def _cleaners(self) -> dict[str, Cleaner]:
-        cleaners = {cleaner.name: cleaner for cleaner in (*self._built_in, *self._registry.cleaners())}
+        known = (*self._built_in, *self._registry.cleaners(), *self._present())
+        cleaners = {cleaner.name: cleaner for cleaner in known}
         cleaners.update((cleaner.name, cleaner) for cleaner in self._entry_points.cleaners(taken=cleaners))
         return cleaners
 

@@ -90,5 +90,8 @@ class FakeChildren:
     def level(self, *, thorough: bool = False) -> int:
         return self.mib * MIB
 
+    def count(self) -> int:
+        return int(self.mib > 0)
+
     def close(self) -> None:
         pass
