@@ -139,7 +139,7 @@ class Imports:
     def _uses(self, roots: Mapping[str, list[str]]) -> list[_Use]:
         """What the modules refer to directly in their namespaces: modules, functions, classes and their instances.
 
-        Each pair of user and used once. Takes 0.1 s beside 2,000 modules, and nothing where there is no root.
+        Each pair of user and used once. Takes 0.05–0.15 s beside 2,000 modules, and nothing where there is no root.
         """
         found: dict[tuple[str, str], _Use] = {}
         names = {id(module): name for name, module in self._modules.items()}
