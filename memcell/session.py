@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from memcell.clean.catalogue import Catalogue
+from memcell.clean.catalogue import SHELL_CLEANERS, Catalogue
 from memcell.clean.cleaner import Cleaner
 from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
 from memcell.clean.libraries import LIBRARIES
@@ -107,7 +107,7 @@ class Session:
         self.history = History(self.settings.history_size, _draw)
         collector = Collector()
         built_in = (*LIBRARIES, gc_cleaner(collector), trim_cleaner(trim_heap))
-        self.registry = Registry([cleaner.name for cleaner in built_in])
+        self.registry = Registry([*(cleaner.name for cleaner in built_in), *SHELL_CLEANERS])
         self.shared = SharedTable(self._reader.rss, self._running_cell)
         self.catalogue = Catalogue(built_in, self.registry, present=self._shared_cleaners)
         gauges = Gauges(self._reader.rss, self._reader.heap, trim_heap, self._reader.error_bytes())
@@ -258,14 +258,18 @@ class Session:
 
     # Cleaning
 
-    def clean(self, *names: str, automatic: bool = False) -> CleanReport:
+    def clean(
+        self, *names: str, deep: bool = False, automatic: bool = False, more: Sequence[Cleaner] = ()
+    ) -> CleanReport:
         """See ``memcell.clear_caches``; without the table.
 
         Args:
             names: Exactly these cleaners; without any, those of effect ``none`` or ``recompute``.
+            deep: Also those of effect ``state`` that are meant for it: outputs, tracebacks, figures, widgets.
             automatic: Nobody asked for it: the garbage collection keeps to its budget.
+            more: Cleaners for this time only.
         """
-        report = self._runner.clean(names, budgeted=automatic)
+        report = self._runner.clean(names, deep=deep, budgeted=automatic, more=more)
         if report.note:
             return report  # nothing ran
         with self._lock:
@@ -294,9 +298,9 @@ class Session:
         warning = self._policy.warning_after(run, self.settings.thresholds)
         return Notice(f"{warning}; %memclean gives caches back") if warning else None
 
-    def plan(self, *names: str) -> list[CleanerInfo]:
+    def plan(self, *names: str, deep: bool = False) -> list[CleanerInfo]:
         """The cleaners that ``clean`` would run, in their order."""
-        return [cleaner.info() for cleaner in self.catalogue.select(names)]
+        return [cleaner.info() for cleaner in self.catalogue.select(names, deep=deep)]
 
     def _shared_cleaners(self) -> list[Cleaner]:
         return [self._shared_cleaner(info) for info in self.shared.infos()]

@@ -59,7 +59,14 @@ class Runner:
         self._running = threading.Lock()
         self._thread: int | None = None
 
-    def clean(self, names: Iterable[str] = (), *, budgeted: bool = False) -> CleanReport:
+    def clean(
+        self,
+        names: Iterable[str] = (),
+        *,
+        deep: bool = False,
+        budgeted: bool = False,
+        more: Iterable[Cleaner] = (),
+    ) -> CleanReport:
         """Run cleaners.
 
         While they run, Ctrl-C skips the one that is running, and a second one within two seconds stops. A cleaner or
@@ -67,7 +74,9 @@ class Runner:
 
         Args:
             names: Exactly these; without any, all of effect ``none`` or ``recompute``.
+            deep: Also those of effect ``state`` that are meant for a deep clean-up.
             budgeted: Leave the garbage collection out if it would exceed its budget: for clean-ups nobody asked for.
+            more: Cleaners for this time only, each after the others of its stage.
 
         Returns:
             What each cleaner measurably freed; the outcomes add up to the whole.
@@ -75,7 +84,7 @@ class Runner:
         Raises:
             UnknownCleanerError: One of the names is not known; then nothing has run.
         """
-        cleaners = self._catalogue.select(names)
+        cleaners = sorted([*self._catalogue.select(names, deep=deep), *more], key=lambda cleaner: cleaner.stage)
         if self._running.locked():
             return self._already_running()
         # The lock is taken inside, where a Ctrl-C no longer escapes: nothing can come between taking and releasing it.

@@ -8,11 +8,15 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from memcell.clean.imports import Imports
+from memcell.clean.namespace import Namespace
 from memcell.ipython import formatters
 from memcell.ipython.completion import make_cleaner_matcher
+from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.hooks import Hooks
-from memcell.ipython.magics import MemcellMagics
+from memcell.ipython.magics import MEMCLEAN_OPTIONS, MemcellMagics
+from memcell.ipython.outputs import shell_cleaners
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import strip_magic_line
 from memcell.session import Session
@@ -31,8 +35,10 @@ class Extension:
         self._session = session
         self.settings = Memcell(parent=shell, session=session)
         self.frontend = Frontend(shell, session)
-        self.hooks = Hooks(shell, session, self.frontend, self.settings)
-        self.magics = MemcellMagics(shell, session, self.frontend)
+        imports = Imports(stays=lambda: getattr(shell.extension_manager, "loaded", ()))
+        self.deep = DeepCleaning(session, Namespace(shell.user_ns, shell.user_ns_hidden, imports))
+        self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep)
+        self.magics = MemcellMagics(shell, session, self.frontend, self.deep)
 
     def attach(self) -> Callable[[], None]:
         """Connect everything, or nothing if a step fails; returns what takes it all away again."""
@@ -49,11 +55,12 @@ class Extension:
             shell.input_transformers_cleanup.append(strip_magic_line)
             undo.callback(_remove, shell.input_transformers_cleanup, strip_magic_line)
 
-            matcher = make_cleaner_matcher(self._session.catalogue.names, ["--list", "--dry-run", "-q", "-o"])
+            matcher = make_cleaner_matcher(self._session.catalogue.names, MEMCLEAN_OPTIONS)
             shell.Completer.custom_matchers.append(matcher)
             undo.callback(_remove, shell.Completer.custom_matchers, matcher)
 
             undo.callback(formatters.register(shell, self._session))
+            undo.callback(self._session.catalogue.extend(shell_cleaners(shell)))
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
             undo.enter_context(self.hooks)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
+from memcell.ipython.deep import Reached
 from memcell.records import CleanerInfo, CleanReport, Notice, Run
 from memcell.session import Session
 
@@ -88,6 +89,20 @@ class Frontend:
         """The list of cleaners; of those that would run in a dry run."""
         text, html = self._views()
         self._show(text.cleaners_table(infos, dry_run=dry_run), html.cleaners_table_html(infos, dry_run=dry_run))
+
+    def show_reached(self, reached: Reached, *, dry_run: bool = False) -> None:
+        """The variables and modules that went, or would go. Nothing where there are none."""
+        text, html = self._views()
+        if reached.variables:
+            self._show(
+                text.variables_table(reached.variables, dry_run=dry_run),
+                html.variables_table_html(reached.variables, dry_run=dry_run),
+            )
+        if reached.modules:
+            self._show(
+                text.modules_table(reached.modules, dry_run=dry_run),
+                html.modules_table_html(reached.modules, dry_run=dry_run),
+            )
 
     def show_live(self) -> bool:
         """Show the live view in the present cell's output; tells whether this front end can."""

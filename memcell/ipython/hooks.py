@@ -13,6 +13,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
+from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import WatchOptions, split_raw_cell
@@ -46,11 +47,14 @@ class _Stacks(threading.local):
 class Hooks:
     """Opens a run before each cell and closes it afterwards, between ``__enter__`` and ``__exit__``."""
 
-    def __init__(self, shell: InteractiveShell, session: Session, frontend: Frontend, settings: Memcell) -> None:
+    def __init__(
+        self, shell: InteractiveShell, session: Session, frontend: Frontend, settings: Memcell, deep: DeepCleaning
+    ) -> None:
         self._shell = shell
         self._session = session
         self._frontend = frontend
         self._settings = settings
+        self._deep = deep
         self._stacks = _Stacks()
         self._off: set[str] = set()
 
@@ -116,6 +120,8 @@ class Hooks:
             self._guarded("cleaning", self._clean, entry.options)
         if not self._stacks.entries:
             self._guarded("automatic cleaning", self._relieve_after, run)
+            if self._settings.after_run == "reset":
+                self._guarded("reset", self._deep.reset)
 
     def _show(self, entry: _Entry, run: Run) -> None:
         options, is_outermost = entry.options, not self._stacks.entries
@@ -150,7 +156,8 @@ class Hooks:
         return show == "always" or (
             show == "notable"
             and (
-                abs(run.retained_bytes) >= NOTABLE_BYTES
+                # What %memclean gave back stands in its own table.
+                abs(run.retained_bytes + run.cleaned_bytes) >= NOTABLE_BYTES
                 or run.peak_growth_bytes >= NOTABLE_BYTES
                 or run.children_peak_bytes - run.children_before_bytes >= NOTABLE_BYTES
             )

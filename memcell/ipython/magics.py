@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import argparse
+
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from memcell.errors import MemcellError
+from memcell.errors import InvalidSizeError, MemcellError
+from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.watching import parse_watch_options, variable_name
 from memcell.session import Session
+from memcell.units import parse_size
+
+MEMCLEAN_OPTIONS = ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--vars", "-o", "-q"]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(variable_name(name) for name in text.split(",") if name)
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except InvalidSizeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 @magics_class
 class MemcellMagics(Magics):
     """``%memclean``, ``%memwatch`` and ``%%memwatch``."""
 
-    def __init__(self, shell: InteractiveShell, session: Session, frontend: Frontend) -> None:
+    def __init__(self, shell: InteractiveShell, session: Session, frontend: Frontend, deep: DeepCleaning) -> None:
         super().__init__(shell)
         self._shell = shell
         self._session = session
         self._frontend = frontend
+        self._deep = deep
 
     @magic_arguments()
     @argument("names", nargs="*", metavar="NAME", help="cleaners to run; default: all of effect none or recompute")
     @argument("--list", action="store_true", help="list the cleaners, and those that could be registered")
-    @argument("--dry-run", action="store_true", help="say what would run, and run nothing")
+    @argument("--dry-run", action="store_true", help="say what would run and go, and touch nothing")
+    @argument("--deep", action="store_true", help="also Out and _, tracebacks, open figures and widgets")
+    @argument("--vars", action="store_true", help="also the variables created since %%load_ext memcell")
+    @argument("--keep", metavar="A,B", type=_names, default=(), help="with --vars: variables that stay")
+    @argument("--larger", metavar="SIZE", type=_size, help="with --vars: only arrays and frames from this size on")
+    @argument("--modules", action="store_true", help="also modules imported since then, where that does no harm")
     @argument("-q", dest="quiet", action="store_true", help="print nothing")
     @argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the report in NAME")
     @line_magic
@@ -34,23 +57,30 @@ class MemcellMagics(Magics):
         """Give memory back: run cleaners and show what each of them measurably freed.
 
         Without names all cleaners run whose effect is ``none`` (nobody notices) or ``recompute`` (a cache, which
-        costs time later). Those of effect ``state`` (something you could miss) run only when they are named.
+        costs time later). Those of effect ``state`` (something you could miss) run only when they are named, and
+        some of them with ``--deep``. Your variables stay, unless you say ``--vars``.
         """
         try:
             options = parse_argstring(self.memclean, line)
+            if (options.keep or options.larger) and not options.vars:
+                raise UsageError("--keep and --larger go with --vars")
         except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
             raise UsageError(f"%memclean: {error}; see %memclean? for its options") from None
+        reach = Reach(options.deep, options.vars, options.keep, options.larger, options.modules)
         try:
             if options.list:
                 self._frontend.show_cleaners(self._session.catalogue.infos())
             elif options.dry_run:
-                self._frontend.show_cleaners(self._session.plan(*options.names), dry_run=True)
+                planned = self._deep.plan(reach)
+                self._frontend.show_cleaners(self._session.plan(*options.names, deep=options.deep), dry_run=True)
+                self._frontend.show_reached(planned, dry_run=True)
             else:
-                report = self._session.clean(*options.names)
+                report, reached = self._deep.clean(options.names, reach)
                 if options.output:
                     self._shell.user_ns[options.output] = report
                 if not options.quiet:
                     self._frontend.show_report(report)
+                    self._frontend.show_reached(reached)
         except MemcellError as error:
             raise UsageError(str(error)) from None
 

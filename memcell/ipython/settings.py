@@ -56,6 +56,12 @@ class Memcell(Configurable):
     auto_clean_every = Int(
         _DEFAULTS.thresholds.every, min=0, help="Run the cleaners after this many runs in any case; 0 for never."
     ).tag(config=True)
+    after_run = Enum(
+        ("keep", "reset"),
+        default_value="keep",
+        help="""'reset' is for executors of foreign code: after every run, failed or not, its variables, displayed
+        values, tracebacks and modules go.""",
+    ).tag(config=True)
     warn_fraction = Float(
         _DEFAULTS.thresholds.warn_fraction, min=0.05, max=1.0, help="Warn when this part of the limit is in use."
     ).tag(config=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.records import CleanerInfo, CleanReport, Limit, Notice, Run
+from memcell.records import CleanerInfo, CleanReport, Limit, ModuleOutcome, Notice, Run, Variable
 from memcell.view import drawing, tables
 from memcell.view.drawing import escape
 from memcell.view.phrases import notice_words, run_sparkline, summary_parts
@@ -86,6 +86,16 @@ def clean_table_html(report: CleanReport) -> str:
 def cleaners_table_html(infos: Sequence[CleanerInfo], *, dry_run: bool = False) -> str:
     """The cleaners that there are or, for a dry run, what each of them would do."""
     return _table(tables.cleaners(infos, dry_run=dry_run))
+
+
+def variables_table_html(variables: Sequence[Variable], *, dry_run: bool = False) -> str:
+    """The variables that were removed or, for a dry run, would be."""
+    return _table(tables.variables(variables, dry_run=dry_run))
+
+
+def modules_table_html(modules: Sequence[ModuleOutcome], *, dry_run: bool = False) -> str:
+    """The modules that were dropped and those that stay or, for a dry run, would be and would stay."""
+    return _table(tables.modules(modules, dry_run=dry_run))
 
 
 def runs_table_html(runs: Sequence[Run]) -> str:

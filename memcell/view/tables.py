@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memcell.records import CleanerInfo, CleanOutcome, CleanReport, Run
+from memcell.records import CleanerInfo, CleanOutcome, CleanReport, ModuleOutcome, Run, Variable
 from memcell.units import format_bytes, format_duration, format_round
 from memcell.view import phrases
 
@@ -122,6 +122,33 @@ def _remark(info: CleanerInfo, *, dry_run: bool) -> str:
         library = info.name.partition(".")[0] if info.source == "built-in" else info.owner or info.name
         return f"{no}{phrases.one_line(library, 40)} is not imported"
     return "yes" if dry_run else phrases.one_line(info.about, 80)
+
+
+def variables(removed: Sequence[Variable], *, dry_run: bool = False) -> Table:
+    """The variables that were removed or, for a dry run, would be. Sizes are approximate, and the table says so."""
+    columns = _with_content(
+        _column("variable", (phrases.one_line(variable.name, 40) for variable in removed)),
+        _column("type", (phrases.one_line(variable.type_name, 40) for variable in removed)),
+        _column(
+            "about",
+            ("" if variable.size_bytes is None else format_bytes(variable.size_bytes) for variable in removed),
+            figures=True,
+        ),
+    )
+    noun = "variable" if len(removed) == 1 else "variables"
+    return Table(columns, (f"{len(removed)} {noun} {'would be removed' if dry_run else 'removed'}",))
+
+
+def modules(outcomes: Sequence[ModuleOutcome], *, dry_run: bool = False) -> Table:
+    """The modules that were dropped and those that stay, with the reason."""
+    drop, stay = ("would go", "would stay") if dry_run else ("dropped", "stays")
+    columns = _with_content(
+        _column("module", (phrases.one_line(outcome.name, 40) for outcome in outcomes)),
+        _column("modules", (str(outcome.count) for outcome in outcomes), figures=True),
+        _column("", (drop if outcome.dropped else stay for outcome in outcomes)),
+        _column("why", (phrases.one_line(outcome.note, 100) for outcome in outcomes), prose=True),
+    )
+    return Table(columns)
 
 
 def runs(history: Sequence[Run]) -> Table:

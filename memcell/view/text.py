@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.records import CleanerInfo, CleanReport, Limit, Notice, Run
+from memcell.records import CleanerInfo, CleanReport, Limit, ModuleOutcome, Notice, Run, Variable
 from memcell.units import MIB
 from memcell.view import tables
 from memcell.view.phrases import notice_words, run_sparkline, sparkline, summary_parts
 
-__all__ = ["clean_table", "cleaners_table", "log_line", "notice_line", "runs_table", "sparkline", "summary_line"]
+__all__ = [
+    "clean_table",
+    "cleaners_table",
+    "log_line",
+    "modules_table",
+    "notice_line",
+    "runs_table",
+    "sparkline",
+    "summary_line",
+    "variables_table",
+]
 
 
 def summary_line(run: Run, limit: Limit | None = None) -> str:
@@ -41,6 +51,16 @@ def clean_table(report: CleanReport) -> str:
 def cleaners_table(infos: Sequence[CleanerInfo], *, dry_run: bool = False) -> str:
     """The cleaners that there are or, for a dry run, what each of them would do."""
     return _plain(tables.cleaners(infos, dry_run=dry_run))
+
+
+def variables_table(variables: Sequence[Variable], *, dry_run: bool = False) -> str:
+    """The variables that were removed or, for a dry run, would be."""
+    return _plain(tables.variables(variables, dry_run=dry_run))
+
+
+def modules_table(modules: Sequence[ModuleOutcome], *, dry_run: bool = False) -> str:
+    """The modules that were dropped and those that stay or, for a dry run, would be and would stay."""
+    return _plain(tables.modules(modules, dry_run=dry_run))
 
 
 def runs_table(runs: Sequence[Run]) -> str:
