@@ -88,28 +88,33 @@ def _split(dotted: str) -> tuple[str, list[str]]:
         module = ".".join(parts[:end])
         if module in sys.modules:
             return module, parts[end:]
-    return _MAIN, [part for part in parts if part]
+    return _MAIN, parts
 
 
-def _own_attribute(owner: object, name: str) -> object:
-    """An attribute of a module or class as it stands there, out of its ``staticmethod``, ``classmethod`` or ``property``."""
-    if isinstance(owner, type):
-        found = next((vars(base)[name] for base in owner.__mro__ if name in vars(base)), _MISSING)
-    else:
-        found = _attributes(owner).get(name, _MISSING)
-    if isinstance(found, (staticmethod, classmethod)):
+def _own_attribute(owner: object, name: str) -> Any:
+    """An attribute of a module or class as it stands there; of a ``staticmethod`` and the like, the function in it."""
+    bases = cast(type, owner).__mro__ if _is_class(owner) else (owner,)
+    found: Any = next((_attributes(base)[name] for base in bases if name in _attributes(base)), _MISSING)
+    if type(found) in (staticmethod, classmethod):
         return found.__func__
-    return found.fget if isinstance(found, property) else found
+    return found.fget if type(found) is property else found
+
+
+# Types are asked for with type() throughout: isinstance() would ask a lazy module for its __class__.
 
 
 def _attributes(owner: object) -> Mapping[str, object]:
-    if isinstance(owner, type):
+    if _is_class(owner):
         return vars(owner)
-    # Of a lazy module too: its own __getattribute__ would import what it stands for.
+    # Of a lazy module too, whose own __getattribute__ would import what it stands for.
     return object.__getattribute__(owner, "__dict__") if issubclass(type(owner), ModuleType) else {}
 
 
+def _is_class(owner: object) -> bool:
+    return issubclass(type(owner), type)
+
+
 def _is_cache(candidate: object) -> bool:
-    return isinstance(candidate, functools._lru_cache_wrapper) or all(
+    return type(candidate) is functools._lru_cache_wrapper or all(
         callable(inspect.getattr_static(candidate, method, None)) for method in ("cache_clear", "cache_info")
     )

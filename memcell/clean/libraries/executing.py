@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import gc
 from types import ModuleType
 
 from memcell.clean.cleaner import library_cleaner
+
+#: Holds every operator and context. Python has one node of each for all trees, and that node's ``parent``, which
+#: executing sets, is in the tree where it was met last.
+_OPERATORS = """
+a = b; del a
+a and b or not c
+~a + -b - +c * d @ e / f % g ** h << i >> j | k ^ l & m // n
+a == b != c < d <= e > f >= g is h is not i in j not in k
+"""
 
 
 def clear(executing: ModuleType) -> None:
@@ -25,6 +35,8 @@ def clear(executing: ModuleType) -> None:
                 value.clear()
                 cleared = True
     if cleared:
+        for node in ast.walk(ast.parse(_OPERATORS)):
+            vars(node).pop("parent", None)
         gc.collect()  # the nodes of a tree know their parents
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 from memcell.clean.cleaner import library_cleaner
 from memcell.clean.libraries.left_alone import LeftAloneError
@@ -14,7 +15,7 @@ def clear(reusable_executor: ModuleType) -> None:
     Raises:
         LeftAloneError: It has work to do; waiting for that could take for ever.
     """
-    executor = reusable_executor._executor
+    executor = _executor(reusable_executor)
     if executor is None or executor._flags.shutdown:
         return
     if executor._pending_work_items:
@@ -23,6 +24,12 @@ def clear(reusable_executor: ModuleType) -> None:
             f"{reusable_executor.__name__.rpartition('.')[0]}.get_reusable_executor().shutdown(kill_workers=True)"
         )
     executor.shutdown(wait=True)
+
+
+def _executor(reusable_executor: ModuleType) -> Any:
+    """The executor, which from loky 3.7 on each thread has for itself; joblib 1.6 brings an older loky along."""
+    storage = vars(reusable_executor).get("_executor_storage")
+    return reusable_executor._executor if storage is None else storage.executor
 
 
 JOBLIB = library_cleaner(

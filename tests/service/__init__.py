@@ -1,0 +1,1 @@
+"""The service of ``docs/service``: real requests over a real socket."""
