@@ -76,6 +76,8 @@ class Run:
         peak_method: Where the peak comes from.
         peak_error_bytes: How far the peak may be off; None where only a lower bound is known.
         own_bytes: What memcell itself took during the run (a library loaded for a picture): not the cell's.
+        settled_bytes: Resident memory after the run once garbage was collected and the heap trimmed; None where that
+            was not done, which is so unless the cell was re-run and seems to grow.
         cleaned_bytes: What cleaners gave back during the run.
         children_before_bytes: The child processes when the run began (PSS, shared pages counted once).
         children_after_bytes: The same when it ended.
@@ -105,6 +107,7 @@ class Run:
     heap_before_bytes: int | None = None
     heap_after_bytes: int | None = None
     own_bytes: int = 0
+    settled_bytes: int | None = None
     cleaned_bytes: int = 0
     children_before_bytes: int = 0
     children_after_bytes: int = 0
@@ -209,6 +212,72 @@ class CleanReport:
         """The report that ``to_dict`` wrote, also after a way through JSON."""
         outcomes = tuple(CleanOutcome(**outcome) for outcome in values["outcomes"])
         return cls(**{**_fields_of(cls, values), "outcomes": outcomes})
+
+
+#: What the runs of one cell show. ``growing``: a leak. ``warming``: it grew, then stayed flat. ``steady``: nothing stays.
+#: ``noisy``: ups and downs without a trend. ``unknown``: too few runs to tell.
+VerdictKind = Literal["growing", "warming", "steady", "noisy", "unknown"]
+#: Where growth shows: in this process's own memory, in shared memory, in its child processes, or on a GPU.
+Metric = Literal["memory", "shared memory", "children", "device"]
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """An object whose growth goes with the growth of a cell.
+
+    Attributes:
+        name: The dotted name that a person can type: ``pkg.mod.func._metadata_cache``.
+        kind: What it is: ``dict``, ``function attribute``, ``functools cache``, ``Out``, …
+        sizes: Its length (or bytes, if ``unit`` says so) at successive runs.
+        unit: What the sizes count: ``entries`` or ``bytes``.
+        share: The part of the cell's growth that it explains, 0 to 1, as far as that can be told.
+        confidence: How sure that is, 0 to 1.
+        fix: A line to paste that gives the memory back or prevents the growth.
+    """
+
+    name: str
+    kind: str
+    sizes: tuple[int, ...]
+    unit: Literal["entries", "bytes"]
+    share: float
+    confidence: float
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a re-run cell leaks.
+
+    Attributes:
+        cell: The key of the cell.
+        label: The first line of its source.
+        kind: The verdict.
+        metric: Where the growth shows.
+        bytes_per_run: Growth per run after any warm-up; 0 where there is none.
+        confidence: How sure the verdict is, 0 to 1.
+        runs: How many runs were judged.
+        runs_until_limit: How many more until the limit is reached at this pace; None where it does not grow, or no
+            limit is known.
+        levels: What the runs added up to, one level a run, in bytes from 0: for a sparkline.
+        culprits: What holds the growth, the largest share first.
+        note: What a person should know beside it, such as that one more run is needed to name the culprit.
+    """
+
+    cell: str
+    label: str
+    kind: VerdictKind
+    metric: Metric
+    bytes_per_run: int
+    confidence: float
+    runs: int
+    runs_until_limit: int | None = None
+    levels: tuple[int, ...] = ()
+    culprits: tuple[Culprit, ...] = ()
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values for JSON."""
+        return dataclasses.asdict(self)
 
 
 State = Literal["healthy", "warning", "critical"]
