@@ -214,8 +214,8 @@ class CleanReport:
         return cls(**{**_fields_of(cls, values), "outcomes": outcomes})
 
 
-#: What the runs of one cell show. ``growing``: a leak. ``warming``: it grew, then stayed flat. ``steady``: nothing stays.
-#: ``noisy``: ups and downs without a trend. ``unknown``: too few runs to tell.
+#: What the runs of one cell show. ``growing``: a leak. ``warming``: it grew, then stayed flat. ``steady``: nothing
+#: stays. ``noisy``: ups and downs without a trend. ``unknown``: too few runs to tell.
 VerdictKind = Literal["growing", "warming", "steady", "noisy", "unknown"]
 #: Where growth shows: in this process's own memory, in shared memory, in its child processes, or on a GPU.
 Metric = Literal["memory", "shared memory", "children", "device"]
