@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class Budget:
@@ -28,12 +30,11 @@ class Budget:
         """Whether the share has room for another time."""
         return self._clock() >= self._not_before
 
-    @contextmanager
-    def spend(self) -> Iterator[None]:
-        """Measure the cost of the body and charge it to the budget."""
+    def spend(self, measure: Callable[[], Result]) -> Result:
+        """Call something, and charge what it cost to the budget."""
         began = self._clock()
         try:
-            yield
+            return measure()
         finally:
             ended = self._clock()
             self._not_before = ended + (ended - began) / self._share

@@ -292,8 +292,8 @@ class Status:
         rss_bytes: Resident memory now.
         limit_bytes: The limit that applies; None where none is known.
         percent: How much of the limit is used, by everything that counts against it; None without a limit.
-        growth_bytes_per_hour: The slope of the level over time, from the levels that were seen; None before there is
-            a minute of them. A peak never falls, so it cannot tell a leak from a busy moment; the slope can.
+        growth_bytes_per_hour: The slope of the level over time, from the levels that were seen; None before there are
+            ten minutes of them. A peak never falls, so it cannot tell a leak from a busy moment; the slope can.
         last_clean_s: Seconds since the last clean-up; None before the first.
         last_freed_bytes: What that one freed.
         children: How many child processes there are.

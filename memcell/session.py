@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from memcell.clean.catalogue import SHELL_CLEANERS, Catalogue
 from memcell.clean.cleaner import Cleaner
 from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
-from memcell.clean.libraries import LIBRARIES
 from memcell.clean.registry import Registry
 from memcell.clean.runner import Gauges, Runner
 from memcell.history import History
@@ -105,13 +104,13 @@ class Session:
         self._clock = clock
         self._limits: LimitReader | None = None
         self.history = History(self.settings.history_size, _draw)
-        collector = Collector()
-        built_in = (*LIBRARIES, gc_cleaner(collector), trim_cleaner(trim_heap))
-        self.registry = Registry([*(cleaner.name for cleaner in built_in), *SHELL_CLEANERS])
+        self._collector = Collector()
+        self._built_in: tuple[Cleaner, ...] = ()
+        self.registry = Registry(self._reserved_names)
         self.shared = SharedTable(self._reader.rss, self._running_cell)
-        self.catalogue = Catalogue(built_in, self.registry, present=self._shared_cleaners)
+        self.catalogue = Catalogue(self._built_in_cleaners, self.registry, present=self._shared_cleaners)
         gauges = Gauges(self._reader.rss, self._reader.heap, trim_heap, self._reader.error_bytes())
-        self._runner = Runner(self.catalogue, gauges, collector)
+        self._runner = Runner(self.catalogue, gauges, self._collector)
         self._policy = Policy(self.limit)
         self.health = Health(
             rss=self._reader.rss,
@@ -285,6 +284,8 @@ class Session:
 
     def relieve_before(self, source: str, cell: str | None = None) -> Notice | None:
         """Clean before a run of this cell if its last peak would not fit now; tells what was done and why."""
+        if not self._policy.knows_heavy_cells:
+            return None
         key = cell or hash_source(source)
         why = self._policy.reason_before(key, self._reader.rss, self.settings.thresholds)
         return Notice(f"cleaned before the run: {why}", self.clean(automatic=True)) if why else None
@@ -301,6 +302,17 @@ class Session:
     def plan(self, *names: str, deep: bool = False) -> list[CleanerInfo]:
         """The cleaners that ``clean`` would run, in their order."""
         return [cleaner.info() for cleaner in self.catalogue.select(names, deep=deep)]
+
+    def _built_in_cleaners(self) -> tuple[Cleaner, ...]:
+        if not self._built_in:
+            with self.own():
+                from memcell.clean.libraries import LIBRARIES  # a file for each library: 5 ms that %load_ext can spare
+
+            self._built_in = (*LIBRARIES, gc_cleaner(self._collector), trim_cleaner(trim_heap))
+        return self._built_in
+
+    def _reserved_names(self) -> set[str]:
+        return {*(cleaner.name for cleaner in self._built_in_cleaners()), *SHELL_CLEANERS}
 
     def _shared_cleaners(self) -> list[Cleaner]:
         return [self._shared_cleaner(info) for info in self.shared.infos()]
@@ -322,9 +334,12 @@ class Session:
 
     def monitor(self, **arguments: Any) -> Monitor:
         """See ``memcell.Monitor``, whose arguments these are."""
+        # What a first clean-up imports is imported now: not in a thread, while the process forks.
+        self.plan()
         return Monitor(
             rss=self.health.look,
             limit=self.limit,
+            sweep=self.shared.sweep,
             clean_now=lambda: self.clean(automatic=True),
             status=self.health.status,
             **arguments,
@@ -380,6 +395,7 @@ class Session:
         self.registry.forget_parent()
         self._runner.forget_parent()
         self.shared.forget_parent()
+        self.health.forget_parent()
 
 
 def _draw(runs: Sequence[Run]) -> Figure:
@@ -401,5 +417,12 @@ def get_session() -> Session:
         if _session is None:
             _session = Session()
             if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_session.forget_parent)
+                os.register_at_fork(after_in_child=_forget_parent)
         return _session
+
+
+def _forget_parent() -> None:
+    global _session_lock
+    _session_lock = threading.Lock()
+    if _session is not None:
+        _session.forget_parent()

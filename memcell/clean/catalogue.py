@@ -22,7 +22,7 @@ class Catalogue:
     """Finds cleaners by name.
 
     Args:
-        built_in: memcell's own; the registry has their names reserved.
+        built_in: Lists memcell's own; the registry has their names reserved.
         registry: What users and libraries registered.
         entry_points: What libraries declared.
         present: Lists cleaners that come and go, such as those of shared objects; asked each time.
@@ -30,13 +30,14 @@ class Catalogue:
 
     def __init__(
         self,
-        built_in: Sequence[Cleaner],
+        built_in: Callable[[], Sequence[Cleaner]],
         registry: Registry,
         entry_points: EntryPointCleaners | None = None,
         present: Callable[[], Iterable[Cleaner]] = tuple,
     ) -> None:
         self._present = present
-        self._built_in = tuple(built_in)
+        self._built_in = built_in
+        self._added: tuple[Cleaner, ...] = ()
         self._registry = registry
         self._entry_points = EntryPointCleaners() if entry_points is None else entry_points
 
@@ -47,10 +48,10 @@ class Catalogue:
             What takes them out again. May be called twice.
         """
         added = tuple(cleaners)
-        self._built_in += added
+        self._added += added
 
         def undo() -> None:
-            self._built_in = tuple(cleaner for cleaner in self._built_in if not any(cleaner is one for one in added))
+            self._added = tuple(cleaner for cleaner in self._added if not any(cleaner is one for one in added))
 
         return undo
 
@@ -89,7 +90,7 @@ class Catalogue:
         return _in_order(selected.values())
 
     def _cleaners(self) -> dict[str, Cleaner]:
-        known = (*self._built_in, *self._registry.cleaners(), *self._present())
+        known = (*self._built_in(), *self._added, *self._registry.cleaners(), *self._present())
         cleaners = {cleaner.name: cleaner for cleaner in known}
         cleaners.update((cleaner.name, cleaner) for cleaner in self._entry_points.cleaners(taken=cleaners))
         return cleaners

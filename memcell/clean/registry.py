@@ -49,11 +49,11 @@ class Registry:
     A weakly held cleaner leaves the registry by itself when its object is gone.
 
     Args:
-        reserved: Names that nobody can register: those of the built-in cleaners, imported or not.
+        reserved: Tells the names that nobody can register: those of the built-in cleaners, imported or not.
     """
 
-    def __init__(self, reserved: Collection[str] = ()) -> None:
-        self._reserved = frozenset(reserved)
+    def __init__(self, reserved: Callable[[], Collection[str]] = tuple) -> None:
+        self._reserved = reserved
         self._registrations: dict[str, Registration] = {}
         # Re-entrant, because the garbage collector may run at any allocation in here, and with it finalizers that
         # register or unregister. For the same reason each change below is one operation of the dict.
@@ -95,7 +95,7 @@ class Registry:
             raise InvalidCleanerError(
                 f"cleaner {name!r}: unknown effect {effect!r}; choose one of {', '.join(get_args(Effect))}"
             )
-        if name in self._reserved:
+        if name in self._reserved():
             raise CleanerNameTakenError(
                 f"the cleaner name {name!r} belongs to a built-in cleaner of memcell; choose another name"
             )
@@ -131,7 +131,7 @@ class Registry:
             registration = self._registrations.pop(name, None)
         if registration is not None:
             registration.release()
-        elif name in self._reserved:
+        elif name in self._reserved():
             raise UnknownCleanerError(
                 f"the cleaner {name!r} is built in and stays; to leave it out of a clean-up, name those that shall run"
             )

@@ -11,6 +11,7 @@ from memcell.clean.catalogue import Catalogue
 from memcell.clean.cleaner import Cleaner, Stage
 from memcell.clean.ctrl_c import CtrlC
 from memcell.clean.heap import Collector
+from memcell.clean.hourglass import Hourglass
 from memcell.records import CleanOutcome, CleanReport
 from memcell.units import MIB
 
@@ -108,13 +109,15 @@ class Runner:
         meter = _Meter(self._gauges, self._clock)
         before = meter.rss_bytes
         outcomes = []
-        for cleaner in cleaners:
-            if ctrl_c.is_stopped:
-                outcomes.append(_not_run(cleaner, "stopped by Ctrl-C"))
-            elif gc_over_budget and cleaner.stage is Stage.GARBAGE:
-                outcomes.append(_not_run(cleaner, gc_over_budget))
-            else:
-                outcomes.append(self._run_one(cleaner, ctrl_c, meter))
+        with Hourglass() as hourglass:
+            for cleaner in cleaners:
+                if ctrl_c.is_stopped:
+                    outcomes.append(_not_run(cleaner, "stopped by Ctrl-C"))
+                elif gc_over_budget and cleaner.stage is Stage.GARBAGE:
+                    outcomes.append(_not_run(cleaner, gc_over_budget))
+                else:
+                    hourglass.turn(cleaner.name)
+                    outcomes.append(self._run_one(cleaner, ctrl_c, meter))
         if meter.surplus_bytes and all(cleaner.stage is not Stage.TRIM for cleaner in cleaners):
             outcomes.append(CleanOutcome("trim", "none", meter.surplus_bytes, self._gauges.noise_bytes))
         return CleanReport(

@@ -63,8 +63,7 @@ class LinuxChildrenGauge:
         if not pids:
             self._last_bytes = 0
         elif pids != self._last_pids or self._budget.allows():
-            with self._budget.spend():
-                self._last_bytes = sum(map(pss_of, descendants_of(list(pids))))
+            self._last_bytes = self._budget.spend(lambda: sum(map(pss_of, descendants_of(list(pids)))))
         self._last_pids = pids
         return self._last_bytes
 
@@ -109,10 +108,12 @@ class PsutilChildrenGauge:
 
     def level(self, *, thorough: bool = False) -> int:  # noqa: ARG002 - psutil always looks at all threads
         if self._budget.allows():
-            with self._budget.spend():
-                children = psutil.Process().children(recursive=True)
-                self._last_bytes = sum(_rss_of(child) for child in children if child.pid != self._exclude())
+            self._last_bytes = self._budget.spend(self._read)
         return self._last_bytes
+
+    def _read(self) -> int:
+        children = psutil.Process().children(recursive=True)
+        return sum(_rss_of(child) for child in children if child.pid != self._exclude())
 
     def count(self) -> int:
         return sum(child.pid != self._exclude() for child in psutil.Process().children())

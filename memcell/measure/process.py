@@ -75,8 +75,7 @@ class HeapGauge:
 
     def bytes_in_use_now(self) -> int:
         """The bytes in use, whatever reading costs."""
-        with self._budget.spend():
-            return self._read()
+        return self._budget.spend(self._read)
 
     def bytes_in_use(self) -> int | None:
         """The bytes in use; None while another reading would take more than its share of time."""

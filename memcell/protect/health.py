@@ -38,6 +38,11 @@ class Health:
         self._trend = Trend()
         self._last_clean: tuple[float, CleanReport] | None = None
 
+    def forget_parent(self) -> None:
+        """In a forked child: its levels are its own."""
+        self._trend.forget_parent()
+        self._last_clean = None
+
     def look(self) -> int:
         """Resident memory now, noted for the trend."""
         rss_bytes = self._rss()

@@ -64,6 +64,7 @@ class Policy:
         self._not_before = float("-inf")
         self._has_warned = False
         self._is_under_pressure = False
+        self.knows_heavy_cells = False
 
     def reason_before(self, cell: str, rss_bytes: Callable[[], int], thresholds: Thresholds) -> str | None:
         """Why to clean before a run of this cell; None if there is no reason. O(1), and mostly one look-up."""
@@ -76,7 +77,7 @@ class Policy:
         if limit.limit_bytes is None or limit.used_bytes is None:
             return None
         missing = limit.used_bytes + known.peak_growth_bytes - thresholds.limit_fraction * limit.limit_bytes
-        if missing <= 0 or not _can_relieve(rss_bytes(), missing, limit.limit_bytes):
+        if missing <= 0 or not can_relieve(rss_bytes(), missing, limit.limit_bytes):
             return None
         self._is_under_pressure = True
         return (
@@ -100,7 +101,7 @@ class Policy:
         if limit.limit_bytes is None or limit.used_bytes is None:
             return None
         over = limit.used_bytes - thresholds.clean_fraction * limit.limit_bytes
-        if over < 0 or not _can_relieve(run.after_bytes, over, limit.limit_bytes):
+        if over < 0 or not can_relieve(run.after_bytes, over, limit.limit_bytes):
             return None
         self._is_under_pressure = True
         return f"{_use(limit)} is above {thresholds.clean_fraction:.0%}"
@@ -142,6 +143,7 @@ class Policy:
         cell.runs += 1
         cell.grown_bytes = max(0, cell.grown_bytes + run.retained_bytes + run.cleaned_bytes)
         cell.peak_growth_bytes = run.peak_growth_bytes
+        self.knows_heavy_cells = self.knows_heavy_cells or run.peak_growth_bytes >= _NOTABLE_PEAK_BYTES
         return cell
 
     def _is_time_to_look(self, run: Run) -> bool:
@@ -152,7 +154,7 @@ class Policy:
         return True
 
 
-def _can_relieve(rss_bytes: int, over_bytes: float, limit_bytes: int) -> bool:
+def can_relieve(rss_bytes: int, over_bytes: float, limit_bytes: int) -> bool:
     """Whether the pressure is of this process's making: another's memory and page cache are not ours to give back."""
     return rss_bytes >= max(over_bytes, 0.1 * limit_bytes)
 

@@ -24,7 +24,7 @@ def heap():
 
 collector = Collector()
 built_in = [*LIBRARIES, gc_cleaner(collector), trim_cleaner(psutil.heap_trim)]
-catalogue = Catalogue(built_in, Registry(), EntryPointCleaners(list))
+catalogue = Catalogue(lambda: built_in, Registry(), EntryPointCleaners(list))
 process = psutil.Process()
 gauges = Gauges(lambda: process.memory_info().rss, heap, psutil.heap_trim, 65536)
 runner = Runner(catalogue, gauges, collector)

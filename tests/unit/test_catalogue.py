@@ -12,7 +12,7 @@ def cleaner(name, about=""):
 
 
 def test_added_cleaners_are_found_until_they_are_taken_out():
-    catalogue = Catalogue([cleaner("gc")], Registry())
+    catalogue = Catalogue(lambda: [cleaner("gc")], Registry())
     undo = catalogue.extend([cleaner("out"), cleaner("traceback")])
     assert set(catalogue.names()) >= {"gc", "out", "traceback"}
     undo()
@@ -22,7 +22,7 @@ def test_added_cleaners_are_found_until_they_are_taken_out():
 
 
 def test_of_two_shells_the_newer_counts_until_it_leaves():
-    catalogue = Catalogue([], Registry())
+    catalogue = Catalogue(tuple, Registry())
     catalogue.extend([cleaner("out", "first")])
     undo = catalogue.extend([cleaner("out", "second")])
     assert [found.about for found in catalogue.select(["out"])] == ["second"]

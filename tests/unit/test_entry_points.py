@@ -101,7 +101,7 @@ def test_a_taken_name_is_left_out_and_said_once(caplog):
 def test_an_error_while_loading_is_the_outcome_of_that_cleaner(library, source, error):
     (library / "caches.py").write_text(source)
     importlib.import_module(LIBRARY)
-    catalogue = Catalogue([built_in_cleaner("after", nothing, effect="none", about="")], Registry())
+    catalogue = Catalogue(lambda: [built_in_cleaner("after", nothing, effect="none", about="")], Registry())
     assert [info.effect for info in catalogue.infos() if info.name == "graphs"] == ["recompute"]
     gauges = Gauges(rss_bytes=lambda: 0, heap_bytes=lambda: None, trim=nothing, noise_bytes=0)
     outcomes = Runner(catalogue, gauges, Collector()).clean(["graphs", "after"]).outcomes
@@ -147,7 +147,7 @@ def test_an_available_module_is_never_called_unasked(monkeypatch):
     module.clear_caches = lambda: calls.append(1)
     monkeypatch.setitem(sys.modules, "phasic", module)
     registry = Registry()
-    catalogue = Catalogue([], registry, EntryPointCleaners(list))
+    catalogue = Catalogue(tuple, registry, EntryPointCleaners(list))
     assert [info.source for info in catalogue.infos() if info.name == "phasic"] == ["available"]
     assert catalogue.select() == []
     with pytest.raises(UnknownCleanerError, match=r"write memcell.register\('phasic', phasic.clear_caches\)"):

@@ -135,7 +135,7 @@ def test_a_name_that_is_none_is_told_in_one_line(package, name, message):
 def test_the_catalogue_takes_such_names_among_others(package):
     registry = Registry()
     registry.register("lru:mine", print, owner="lib")
-    catalogue = Catalogue((), registry, EntryPointCleaners(list))
+    catalogue = Catalogue(tuple, registry, EntryPointCleaners(list))
     selected = catalogue.select(["lru:pack.age.primes", "lru:mine"])
     assert [cleaner.name for cleaner in selected] == ["lru:pack.age.primes", "lru:mine"]
     assert [cleaner.name for cleaner in catalogue.select()] == ["lru:mine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 import pytest
@@ -24,12 +25,16 @@ class Service:
         self.cache = 0
         self.cleaned = 0
         self.cost_s = 0.0
+        self.limit, self.used = 1000, 0
+        self.note = ""
 
     def fill(self, mib: int) -> None:
         self.cache += mib
         self.reader.grow(mib)
 
     def clean(self) -> CleanReport:
+        if self.note:
+            return CleanReport(0, 0, note=self.note)
         before = self.reader.rss()
         self.reader.grow(-self.cache)
         self.cache = 0
@@ -45,7 +50,7 @@ class Service:
         defaults = {**thresholds, "every": None, "on_warn": None, "on_clean": None}
         return Monitor(
             rss=self.reader.rss,
-            limit=lambda: Limit(1000 * MIB, 0, "test"),
+            limit=lambda: Limit(self.limit * MIB, self.used * MIB, "test"),
             clean_now=self.clean,
             status=self.status,
             clock=self.clock,
@@ -108,9 +113,44 @@ def test_every_cleans_also_below_the_thresholds(service):
     assert service.cleaned == 2
 
 
-def test_fractions_are_of_the_limit(service):
+def test_fractions_are_of_the_limit_and_of_all_that_counts_against_it(service):
     monitor = service.monitor(warn=0.25, clean=0.5)
-    assert (monitor.warn_bytes, monitor.clean_bytes) == (250 * MIB, 500 * MIB)
+    service.used = 490
+    assert monitor.check() is None
+    service.used = 510
+    service.fill(100)
+    assert monitor.check() is not None, "one of four workers, each small, in a container that is full"
+    service.used = 510
+    service.reader.grow(-100)
+    service.clock.pass_time(10_000)
+    service.limit = 10_000
+    service.used = 5_100
+    assert monitor.check() is None, "nothing that this process could give back"
+
+
+def test_a_clean_up_that_another_thread_is_doing_is_none_of_ours(service):
+    told = []
+    service.note = "a clean-up is already running in another thread"
+    monitor = service.monitor(on_clean=told.append)
+    service.reader.grow(600)
+    assert monitor.check() is None
+    assert told == []
+    service.note = ""
+    assert monitor.check() is not None
+
+
+def test_a_callback_that_exits_does_not_end_the_monitor(service, caplog):
+    monitor = service.monitor(on_warn=lambda status: sys.exit(3))
+    service.fill(150)
+    monitor.check()
+    assert "on_warn failed: SystemExit" in caplog.text
+
+
+def test_every_counts_from_the_start(service):
+    monitor = service.monitor(warn=None, clean=None, every=100)
+    service.clock.pass_time(1000)
+    with monitor:
+        assert monitor.check() is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +159,14 @@ def test_fractions_are_of_the_limit(service):
         ({"warn": "3GB", "clean": "2GB"}, InvalidSettingError, "must be below clean"),
         ({"warn": "12XB"}, InvalidSizeError, "12XB"),
         ({"interval_s": 0}, InvalidSettingError, "interval_s"),
+        ({"interval_s": "30"}, InvalidSettingError, "interval_s"),
+        ({"interval_s": float("nan")}, InvalidSettingError, "interval_s"),
+        ({"interval_s": 1e12}, InvalidSettingError, "up to a week"),
         ({"every": -1}, InvalidSettingError, "every"),
+        ({"every": True}, InvalidSettingError, "every"),
+        ({"warn": 1.5}, InvalidSettingError, "neither a fraction below 1 nor a size"),
+        ({"warn": None, "clean": 1.0}, InvalidSettingError, "neither a fraction below 1 nor a size"),
+        ({"on_warn": 3}, InvalidSettingError, "on_warn must be callable"),
     ],
 )
 def test_misuse_is_said_in_one_line(service, arguments, error, says):
@@ -177,8 +224,9 @@ def test_a_forked_child_has_no_monitor_until_it_starts_one(service):
 def test_the_trend_is_the_slope_of_the_levels():
     trend = Trend()
     trend.add(0, 100 * MIB)
-    trend.add(30, 101 * MIB)
-    assert trend.bytes_per_hour(30) is None, "half a minute says nothing"
+    trend.add(300, 101 * MIB)
+    assert trend.bytes_per_hour(300) is None, "five minutes say nothing"
+    trend = Trend()
     for minute in range(1, 30):
         trend.add(60 * minute, (100 + 2 * minute) * MIB)
     assert trend.bytes_per_hour(1800) == pytest.approx(120 * MIB, rel=0.02)

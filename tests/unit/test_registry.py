@@ -36,7 +36,7 @@ def nothing() -> None:
 
 @pytest.fixture
 def registry() -> Registry:
-    return Registry(reserved={"gc", "sympy"})
+    return Registry(reserved=lambda: {"gc", "sympy"})
 
 
 def names(registry: Registry) -> list[str]:

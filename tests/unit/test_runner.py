@@ -67,8 +67,8 @@ class House:
         self.collector = Collector(self._collect, self.clock)
         if built_in is None:
             built_in = [trim_cleaner(self.memory.trim), gc_cleaner(self.collector)]
-        self.registry = Registry([cleaner.name for cleaner in built_in])
-        catalogue = Catalogue(built_in, self.registry, EntryPointCleaners(list))
+        self.registry = Registry(lambda: [cleaner.name for cleaner in built_in])
+        catalogue = Catalogue(lambda: built_in, self.registry, EntryPointCleaners(list))
         self.runner = Runner(catalogue, self.memory.gauges(), self.collector, self.clock)
         self.clean = self.runner.clean
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FunctionType
 
 import pytest
@@ -29,9 +33,20 @@ def table(reader, clock) -> SharedTable:
     return SharedTable(reader.rss, lambda: 7, clock)
 
 
-def define(source: str) -> FunctionType:
-    """Run the text of a cell that defines ``load``."""
-    namespace: dict[str, object] = {"__name__": "__main__"}
+@pytest.fixture(autouse=True)
+def notebook() -> Iterator[dict[str, object]]:
+    """The namespace in which the cells of a test run."""
+    NOTEBOOK.clear()
+    NOTEBOOK["__name__"] = "__main__"
+    yield NOTEBOOK
+    NOTEBOOK.clear()
+
+
+NOTEBOOK: dict[str, object] = {}
+
+
+def define(source: str, namespace: dict[str, object] = NOTEBOOK) -> FunctionType:
+    """Run the text of a cell, or of a script with a namespace of its own, that defines ``load``."""
     exec(source, namespace)
     return namespace["load"]
 
@@ -153,6 +168,217 @@ def test_closures_of_one_text_do_not_stand_for_one_another(table):
 def test_an_unhashable_argument_is_named(table):
     with pytest.raises(InvalidSettingError, match="argument 'name' of load is not hashable"):
         table.share(define(LOAD))([1])
+
+
+def test_an_old_definition_that_somebody_still_uses_does_not_fight_the_new_one(table):
+    built = []
+    NOTEBOOK["built"] = built
+    old = table.share(define("def load():\n    built.append('old')\n    return ['old']"))
+    old()
+    new = table.share(define("def load():\n    built.append('new')\n    return ['new']"))
+    for _ in range(5):
+        assert (new(), old()) == (["new"], ["old"])
+    assert built == ["old", "new", "old"]
+
+
+def test_scripts_that_are_all_main_do_not_share(table):
+    text = "def load():\n    return [PATH]"
+    one = table.share(define(text, {"__name__": "__main__", "PATH": "a"}))
+    other = table.share(define(text, {"__name__": "__main__", "PATH": "b"}))
+    assert (one(), other(), one()) == (["a"], ["b"], ["a"])
+
+
+def test_equal_arguments_of_different_types_are_different(table):
+    load = table.share(define("def load(x):\n    return [x]"))
+    assert [load(value)[0] for value in (1, True, 1.0)] == [1, True, 1.0]
+    assert [type(load(value)[0]) for value in (1, True, 1.0)] == [int, bool, float]
+
+
+def test_a_call_never_returns_what_was_released_meanwhile(table):
+    load = table.share(define("def load():\n    return object()"))
+    results, stop = [], threading.Event()
+
+    def clear() -> None:
+        while not stop.is_set():
+            load.clear()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=clear)
+    thread.start()
+    try:
+        results = [load() for _ in range(20_000)]
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert None not in results
+
+
+def test_who_waited_for_a_failed_build_builds_one_together(table):
+    NOTEBOOK.update(started=threading.Event(), go=threading.Event(), tries=[])
+    load = table.share(
+        define(
+            "def load():\n    tries.append(1)\n    started.set()\n    go.wait(5)\n"
+            "    if len(tries) == 1: raise OSError('no')\n    return object()"
+        )
+    )
+    results, errors = [], []
+
+    def call() -> None:
+        try:
+            results.append(load())
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    threads[0].start()
+    assert NOTEBOOK["started"].wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.05)
+    NOTEBOOK["go"].set()
+    for thread in threads:
+        thread.join()
+    results.append(load())
+    assert len(errors) == 1
+    assert len(NOTEBOOK["tries"]) == 2
+    assert len(set(map(id, results))) == 1
+
+
+def test_what_is_built_during_a_clear_is_still_known(table):
+    NOTEBOOK.update(started=threading.Event(), go=threading.Event())
+    released = []
+    load = table.share(
+        define("def load():\n    started.set()\n    go.wait(5)\n    return object()"), on_release=released.append
+    )
+    results = []
+    thread = threading.Thread(target=lambda: results.append(load()))
+    thread.start()
+    assert NOTEBOOK["started"].wait(5)
+    assert load.clear() == 0
+    NOTEBOOK["go"].set()
+    thread.join()
+    assert load() is results[0]
+    assert load.clear() == 1
+    assert released == results
+
+
+def test_on_release_may_wait_for_a_thread_that_calls_the_function(table):
+    NOTEBOOK["table"] = table
+    load = table.share(define("def load():\n    return ['old']"))
+    waited = []
+
+    def release(value: object) -> None:
+        thread = threading.Thread(target=new)
+        thread.start()
+        thread.join(5)
+        waited.append(thread.is_alive())
+
+    load = table.share(define("def load():\n    return ['old']"), on_release=release)
+    load()
+    new = table.share(define("def load():\n    return ['new']"))
+    assert new() == ["new"]
+    assert waited == [False]
+
+
+def test_on_release_that_ends_the_program_does_not(table, caplog):
+    released = []
+
+    def release(value: list[object]) -> None:
+        released.append(value[0])
+        raise SystemExit(3)
+
+    load = table.share(define(LOAD), on_release=release)
+    load("a"), load("b")
+    assert load.clear() == 2
+    assert released == ["a", "b"]
+
+
+def test_two_that_build_through_one_another_are_told(table):
+    """In two threads each would wait for the other for ever."""
+    barrier = threading.Barrier(2)
+    errors = []
+
+    def first(depth=0):
+        if depth == 0:
+            barrier.wait(5)
+            return second(1)
+        return object()
+
+    def second(depth=0):
+        if depth == 0:
+            barrier.wait(5)
+            return first(0)
+        return first(0)
+
+    first, second = table.share(first), table.share(second)
+
+    def call(function: object, depth: int) -> None:
+        try:
+            function(depth)
+        except InvalidSettingError as error:
+            errors.append(str(error))
+        except threading.BrokenBarrierError:
+            pass
+
+    one = threading.Thread(target=call, args=(first, 0))
+    other = threading.Thread(target=call, args=(second, 0))
+    one.start(), other.start()
+    one.join(10), other.join(10)
+    assert not one.is_alive()
+    assert not other.is_alive()
+    assert errors
+
+
+def test_one_that_needs_itself_is_told(table):
+    NOTEBOOK["table"] = table
+    load = table.share(define("def load():\n    return load_shared()"))
+    NOTEBOOK["load_shared"] = load
+    with pytest.raises(InvalidSettingError, match="asks for the very instance that it is building"):
+        load()
+
+
+def test_what_nobody_asks_for_any_more_expires_too(table, clock):
+    released = []
+    load = table.share(define(LOAD), ttl=10, on_release=lambda value: released.append(value[0]))
+    load("a")
+    clock.pass_time(11)
+    load("b")
+    table.sweep()
+    assert released == ["a"]
+
+
+def test_a_default_without_a_stable_text_is_no_edit(table):
+    text = "class D: pass\ndef load(d=D()):\n    return [d]"
+    load = table.share(define(text))
+    first = load(1)
+    assert table.share(define(text))(1) is first
+
+
+def test_it_works_as_a_method_and_is_copied_as_itself(table):
+    class Store:
+        @table.share
+        def load(self, name):
+            return [self, name]
+
+    store = Store()
+    assert store.load("a") is store.load("a")
+    assert store.load("a") is not Store().load("a")
+    assert copy.deepcopy(Store.load) is copy.copy(Store.load) is Store.load
+    assert repr(Store.load).startswith("<shared function ")
+
+
+_table = SharedTable(lambda: 0)
+
+
+@_table.share
+def module_level() -> object:
+    return object()
+
+
+def test_it_is_pickled_by_its_name():
+    assert pickle.loads(pickle.dumps(module_level)) is module_level
 
 
 def test_keywords_of_any_name_are_arguments_too(table):
