@@ -146,7 +146,7 @@ class Session:
                 self._open.append(run)
                 run.started = time.time()
                 self._reader.reset_peak()
-                run.before, _ = self._reader.read()
+                run.before = self._reader.sample()
             except BaseException:
                 self._leave(run)
                 raise

@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from memcell.ipython.deep import Reached
+from memcell.measure.process import trim_heap
 from memcell.records import CleanerInfo, CleanReport, Notice, Run
 from memcell.session import Session
 
@@ -147,6 +148,7 @@ class Frontend:
     def _show_png(png: bytes, plain: str) -> None:
         # No text/html beside it: it would outrank the picture.
         display({"image/png": base64.b64encode(png).decode(), "text/plain": plain}, raw=True)
+        trim_heap()  # drawing leaves megabytes in malloc's free lists
 
     def _show(self, plain: str, rich: str) -> None:
         if self.kind == "terminal":

@@ -35,6 +35,9 @@ class ProcessReader(Protocol):
     def heap(self) -> int | None:
         """What malloc has handed out, in bytes, whatever reading costs; None where that is unknown."""
 
+    def sample(self) -> Sample:
+        """The full reading."""
+
     def read(self) -> tuple[Sample, int | None]:
         """The full reading, and the peak as ``peak`` tells it."""
 
@@ -120,6 +123,7 @@ class LinuxReader:
         self._pid = -1
         self._descriptors: list[int] = []
         self._lifetime_mark: int | None = None
+        self._file_and_shmem = -1, -1
         self._open()
         self._error_bytes = rss_error_bytes(self.rss())
 
@@ -152,8 +156,21 @@ class LinuxReader:
     def heap(self) -> int | None:
         return self._heap.bytes_in_use_now() if self._heap else None
 
+    def sample(self) -> Sample:
+        # statm takes 1 µs where status takes 8, but tells file-backed and shared memory in one figure. While that has
+        # not changed since status was read, neither has what it is the sum of.
+        if self._pid != os.getpid():
+            self._open()
+        _, resident, shared, _ = os.pread(self._statm, 200, 0).split(None, 3)
+        rss, both = int(resident) * PAGE, int(shared) * PAGE
+        file, shmem = self._file_and_shmem
+        if file + shmem != both:
+            return self.read()[0]
+        return Sample(rss, rss - both, file, shmem, self._heap.bytes_in_use() if self._heap else None)
+
     def read(self) -> tuple[Sample, int | None]:
         mark, rss, anon, file, shmem = self._fields()
+        self._file_and_shmem = file, shmem
         heap = self._heap.bytes_in_use() if self._heap else None
         return Sample(rss, anon, file, shmem, heap), self._known(mark)
 
@@ -214,9 +231,11 @@ class PsutilReader:
     def heap(self) -> int | None:
         return self._heap.bytes_in_use_now() if self._heap else None
 
+    def sample(self) -> Sample:
+        return Sample(self.rss(), heap_bytes=self._heap.bytes_in_use() if self._heap else None)
+
     def read(self) -> tuple[Sample, int | None]:
-        heap = self._heap.bytes_in_use() if self._heap else None
-        return Sample(self.rss(), heap_bytes=heap), self.peak()
+        return self.sample(), self.peak()
 
     def reset_peak(self) -> bool:
         self._lifetime_mark = self._mark()

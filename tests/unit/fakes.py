@@ -39,8 +39,11 @@ class FakeReader:
     def heap(self) -> int | None:
         return None
 
+    def sample(self) -> Sample:
+        return Sample(self.rss(), anon_bytes=self.rss())
+
     def read(self) -> tuple[Sample, int | None]:
-        return Sample(self.rss(), anon_bytes=self.rss()), self.peak()
+        return self.sample(), self.peak()
 
     def reset_peak(self) -> bool:
         self.mark = self.level

@@ -161,11 +161,15 @@ class _LifetimeReader:
 
     heap = staticmethod(lambda: None)
 
+    def sample(self):
+        return Sample(self.rss())
+
     def read(self):
-        return Sample(self.rss()), self.peak()
+        return self.sample(), self.peak()
 
     def reset_peak(self):
         self.known_from = self.mark
+        return False
 
     def peak(self):
         return self.mark * MIB if self.mark > self.known_from else None
@@ -305,3 +309,17 @@ def test_on_many_processors_the_error_is_measured():
     rss = int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
     assert MIB <= rss_error_bytes(rss, release="6.18", processors=256, usable=256) < 256 * 512 * mmap.PAGESIZE
     assert rss_error_bytes(900 * MIB, release="6.18", processors=256, usable=256) > 100 * MIB
+
+
+def test_a_sample_tells_what_a_full_reading_tells(reader, tmp_path):
+    """Also after file-backed memory has changed, which the short cut through statm must notice."""
+    path = tmp_path / "mapped"
+    path.write_bytes(b"x" * (8 * MIB))
+    full, _ = reader.read()
+    assert reader.sample().file_bytes == full.file_bytes
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE])
+        sample, (full, _) = reader.sample(), reader.read()
+    assert sample.file_bytes - full.file_bytes == pytest.approx(0, abs=MIB // 2)
+    assert sample.anon_bytes == pytest.approx(full.anon_bytes, abs=MIB // 2)
+    assert sample.rss_bytes == pytest.approx(sample.anon_bytes + sample.file_bytes + sample.shmem_bytes, abs=MIB // 2)
