@@ -1,0 +1,87 @@
+"""From figures to markdown, and into the page that carries it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks import QUESTIONS
+from benchmarks.tools import PEERS
+
+_BEGIN, _END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+_INTRODUCTION = (
+    "## What it costs\n\n"
+    "Regenerate with `pip install -e '.[benchmarks,test]'` and `python -m benchmarks --write`; it takes a quarter of"
+    " an hour, and names, such as `hooks`, measure only those. Figures are medians, with the quartiles in brackets."
+    " What is compared is measured in turns in one run, because the machine is shared: differences say more than"
+    " absolute times."
+)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def provenance(name: str) -> str:
+    """When, where and with what a table was made."""
+    versions = [f"{tool} {_version(tool)}" for tool in ("memcell", "ipython", "ipykernel")]
+    versions += [f"{peer.name} {_version(peer.name)}" for peer in PEERS if peer.name != "tracemalloc"]
+    return (
+        f"*`python -m benchmarks {name}`, {datetime.date.today().isoformat()}: {os.cpu_count()} CPUs"
+        f" ({_processor()}), {_memory_gib():.0f} GiB, Linux {platform.release()}, Python {platform.python_version()},"
+        f" {', '.join(versions)}.*"
+    )
+
+
+class Page:
+    """The page whose part between two markers holds the tables: one section for each question.
+
+    Args:
+        path: The page; it is made, with a heading only, if there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"# How memcell works\n\n{_BEGIN}\n{_END}\n", encoding="utf-8")
+        if not all(marker in path.read_text(encoding="utf-8") for marker in (_BEGIN, _END)):
+            sys.exit(f"{path} lacks the markers {_BEGIN} and {_END}; put them where the tables belong")
+
+    def put(self, name: str, text: str) -> None:
+        """Replace the section of one question; the others stay."""
+        # Read anew each time: measuring takes minutes, in which somebody may have edited the rest of the page.
+        before, _, rest = self._path.read_text(encoding="utf-8").partition(_BEGIN)
+        block, _, after = rest.partition(_END)
+        parts = re.split(r"<!-- benchmarks:(\w+) -->\n", block)
+        sections = {known: body.strip() for known, body in zip(parts[1::2], parts[2::2], strict=True)}
+        sections[name] = text
+        body = [f"<!-- benchmarks:{known} -->\n{sections[known]}" for known in QUESTIONS if known in sections]
+        filled = "\n\n".join([_BEGIN, _INTRODUCTION, *body, _END])
+        self._path.write_text(before + filled + after, encoding="utf-8")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _memory_gib() -> float:
+    return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES") / 2**30
