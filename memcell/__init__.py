@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from memcell.clean.registry import Registration
-    from memcell.history import History
     from memcell.protect.monitor import Monitor as _Monitor
     from memcell.protect.shared import Shared
-    from memcell.records import CleanerInfo, CleanReport, Effect, Status
-    from memcell.watch import Watch
+    from memcell.records import CleanerInfo, CleanReport, Effect, Status, Verdict
+    from memcell.run_history import History
+    from memcell.watch_block import Watch
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "clear_caches",
     "fits",
     "history",
+    "leaks",
     "on_clear",
     "register",
     "shared",
@@ -255,6 +256,16 @@ def fits(nbytes: int | str) -> bool:
         InvalidSizeError: The size cannot be read.
     """
     return get_session().health.fits(nbytes)
+
+
+def leaks() -> list[Verdict]:
+    """A verdict for each cell, or ``watch`` label, that was run at least twice: does it leak, and what holds it?
+
+    Returns:
+        Growing ones first, the fastest at the top. ``.kind`` is ``growing``, ``warming``, ``steady``, ``noisy`` or
+        ``unknown``; ``.culprits[0].name`` is what a person can type, ``.fix`` the line that gives it back.
+    """
+    return get_session().leaks.verdicts()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

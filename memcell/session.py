@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -23,7 +24,6 @@ from memcell.clean.cleaner import Cleaner
 from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
 from memcell.clean.registry import Registry
 from memcell.clean.runner import Gauges, Runner
-from memcell.history import History
 from memcell.measure.children import ChildrenGauge, make_children_gauge
 from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
@@ -43,13 +43,16 @@ from memcell.records import (
     SharedInfo,
     Snapshot,
 )
+from memcell.run_history import History
 from memcell.runs import OpenRun, hash_source, last_part
 from memcell.units import format_duration
-from memcell.watch import Watch
+from memcell.watch_block import Watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from memcell.explain.census import Census
+    from memcell.leak_watch import LeakWatch
     from memcell.measure.limits import LimitReader
 
 logger = logging.getLogger("memcell")
@@ -124,6 +127,7 @@ class Session:
         self._within_own = False
         self._labels: Counter[str] = Counter()
         self._attached: dict[object, Callable[[], None]] = {}
+        self.take_census: Callable[[Census | None], Census | None] | None = None  # a shell knows more names
 
     # Runs
 
@@ -224,13 +228,18 @@ class Session:
 
     def watch(self, label: str | None = None) -> Watch:
         """See ``memcell.watch``."""
-        return Watch(label, self._open_labelled, self.close)
+        return Watch(label, self._open_labelled, self._close_labelled)
 
     def _open_labelled(self, label: str) -> OpenRun:
         with self._lock:
             self._labels[label] += 1
             number = self._labels[label]
         return self.open(label, number=number, cell=label)
+
+    def _close_labelled(self, run: OpenRun, outcome: Outcome) -> Run:
+        record = self.close(run, outcome)
+        self.follow(record)
+        return record
 
     def snapshot(self) -> Snapshot:
         """What the live view draws."""
@@ -254,6 +263,33 @@ class Session:
             peak_bytes=max(run.peak_bytes, known, level_bytes),
             curve=curve,
         )
+
+    # Explaining
+
+    @functools.cached_property
+    def leaks(self) -> LeakWatch:
+        """Follows the cells that are run again. Made after the first run: it loads what ``%load_ext`` can spare."""
+        from memcell.leak_watch import LeakWatch
+
+        return LeakWatch(self._settle, self._census, self.limit)
+
+    def follow(self, run: Run) -> None:
+        """Look whether a run that has just been recorded makes its cell suspicious, and if so, at what stays."""
+        noted = self.leaks.note(run)
+        if noted is not run:
+            self.history.replace_last(noted)
+
+    def _census(self, previous: Census | None) -> Census | None:
+        if self.take_census is not None:
+            return self.take_census(previous)
+        from memcell.explain.census import take_census
+
+        return take_census(vars(sys.modules["__main__"]), previous=previous)
+
+    def _settle(self) -> int:
+        self._collector.collect()
+        trim_heap()
+        return self._reader.rss()
 
     # Cleaning
 

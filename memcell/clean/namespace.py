@@ -89,14 +89,21 @@ class Namespace:
             self._remove(name)
         self._imports.drop(self._names)
 
-    def _user_names(self) -> list[str]:
+    def all_names(self) -> list[str]:
+        """The names of all variables that are not the shell's, those from before this was made too."""
         return [
             name
             for name, value in list(self._names.items())
             if isinstance(name, str)
             and name not in _NEVER
             and not (name in self._hidden and self._hidden[name] is value)
-            and not (name in self._before and self._before[name].is_of(value))
+        ]
+
+    def _user_names(self) -> list[str]:
+        return [
+            name
+            for name in self.all_names()
+            if not (name in self._before and self._before[name].is_of(self._names.get(name)))
         ]
 
     def _remove(self, name: str) -> None:

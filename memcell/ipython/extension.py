@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from memcell.clean.imports import Imports
 from memcell.clean.namespace import Namespace
 from memcell.ipython import formatters
+from memcell.ipython.census import census_taker
 from memcell.ipython.completion import make_cleaner_matcher
 from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
@@ -19,6 +20,7 @@ from memcell.ipython.magics import MEMCLEAN_OPTIONS, MemcellMagics
 from memcell.ipython.outputs import shell_cleaners
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import strip_magic_line
+from memcell.records import NamespaceSizes
 from memcell.session import Session
 
 
@@ -36,9 +38,10 @@ class Extension:
         self.settings = Memcell(parent=shell, session=session)
         self.frontend = Frontend(shell, session)
         imports = Imports(stays=lambda: getattr(shell.extension_manager, "loaded", ()))
-        self.deep = DeepCleaning(session, Namespace(shell.user_ns, shell.user_ns_hidden, imports))
+        self._namespace = Namespace(shell.user_ns, shell.user_ns_hidden, imports)
+        self.deep = DeepCleaning(session, self._namespace)
         self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep)
-        self.magics = MemcellMagics(shell, session, self.frontend, self.deep)
+        self.magics = MemcellMagics(shell, session, self.frontend, self.deep, self._sizes)
 
     def attach(self) -> Callable[[], None]:
         """Connect everything, or nothing if a step fails; returns what takes it all away again."""
@@ -61,10 +64,17 @@ class Extension:
 
             undo.callback(formatters.register(shell, self._session))
             undo.callback(self._session.catalogue.extend(shell_cleaners(shell)))
+            self._session.take_census = census_taker(shell)
+            undo.callback(setattr, self._session, "take_census", None)
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
             undo.enter_context(self.hooks)
             return undo.pop_all().close
+
+    def _sizes(self, count: int) -> NamespaceSizes:
+        with self._session.own():
+            from memcell.ipython.memtop import Memtop  # loaded when it is first asked for
+        return Memtop(self._shell, self._session, self._namespace).look(count)
 
     def _remove_magics(self) -> None:
         manager = self._shell.magics_manager

@@ -7,8 +7,8 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from memcell.history import History
 from memcell.records import CleanReport, Run
+from memcell.run_history import History
 from memcell.session import Session
 
 

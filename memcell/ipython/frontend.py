@@ -16,7 +16,7 @@ from IPython.display import display
 
 from memcell.ipython.deep import Reached
 from memcell.measure.process import trim_heap
-from memcell.records import CleanerInfo, CleanReport, Notice, Run
+from memcell.records import CleanerInfo, CleanReport, NamespaceSizes, Notice, Run, Verdict
 from memcell.session import Session
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ class Frontend:
         text, html = self._views()
         self._show(text.cleaners_table(infos, dry_run=dry_run), html.cleaners_table_html(infos, dry_run=dry_run))
 
+    def show_verdicts(self, verdicts: list[Verdict]) -> None:
+        """The cells that were run again: whether they leak, and what holds the growth."""
+        text, html = self._views()
+        self._show(text.verdicts_table(verdicts), html.verdicts_table_html(verdicts))
+
     def show_reached(self, reached: Reached, *, dry_run: bool = False) -> None:
         """The variables and modules that went, or would go. Nothing where there are none."""
         text, html = self._views()
@@ -104,6 +109,11 @@ class Frontend:
                 text.modules_table(reached.modules, dry_run=dry_run),
                 html.modules_table_html(reached.modules, dry_run=dry_run),
             )
+
+    def show_namespace(self, sizes: NamespaceSizes) -> None:
+        """The namespace by size."""
+        text, html = self._views()
+        self._show(text.memtop_table(sizes), html.memtop_table_html(sizes))
 
     def show_live(self) -> bool:
         """Show the live view in the present cell's output; tells whether this front end can."""

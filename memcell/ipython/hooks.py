@@ -118,6 +118,7 @@ class Hooks:
         if entry.options is not None and entry.options.clean:
             self._guarded("cleaning", self._clean, entry.options)
         if not self._stacks.entries:
+            self._guarded("explaining", self._session.follow, run)
             self._guarded("automatic cleaning", self._relieve_after, run)
             if self._settings.after_run == "reset":
                 self._guarded("reset", self._deep.reset)

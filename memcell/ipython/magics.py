@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -13,6 +14,7 @@ from memcell.errors import InvalidSizeError, MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.watching import parse_watch_options, variable_name
+from memcell.records import NamespaceSizes
 from memcell.session import Session
 from memcell.units import parse_size
 
@@ -30,16 +32,30 @@ def _size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows from 1 on")
+    return int(text)
+
+
 @magics_class
 class MemcellMagics(Magics):
-    """``%memclean``, ``%memwatch`` and ``%%memwatch``."""
+    """``%memclean``, ``%memtop``, ``%memwatch`` and ``%%memwatch``."""
 
-    def __init__(self, shell: InteractiveShell, session: Session, frontend: Frontend, deep: DeepCleaning) -> None:
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        session: Session,
+        frontend: Frontend,
+        deep: DeepCleaning,
+        sizes: Callable[[int], NamespaceSizes],
+    ) -> None:
         super().__init__(shell)
         self._shell = shell
         self._session = session
         self._frontend = frontend
         self._deep = deep
+        self._sizes = sizes
 
     @magic_arguments()
     @argument("names", nargs="*", metavar="NAME", help="cleaners to run; default: all of effect none or recompute")
@@ -83,6 +99,29 @@ class MemcellMagics(Magics):
                     self._frontend.show_reached(reached)
         except MemcellError as error:
             raise UsageError(str(error)) from None
+
+    @magic_arguments()
+    @argument("count", nargs="?", type=_count, default=10, metavar="N", help="how many to show; default: 10")
+    @line_magic
+    def memtop(self, line: str) -> None:
+        """Show the largest variables, and what else holds each: whether ``del`` would give its memory back.
+
+        Memory that several variables share, as views of an array do, counts for one of them. What ``Out`` and the
+        last error keep is listed too. A size with ≥ is of a variable with so many objects that not all were counted.
+        """
+        try:
+            options = parse_argstring(self.memtop, line)
+        except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
+            raise UsageError(f"%memtop: {error}; write it like %memtop or %memtop 20") from None
+        self._frontend.show_namespace(self._sizes(options.count))
+
+    @magic_arguments()
+    @line_magic
+    def memleaks(self, line: str) -> None:
+        """Say for every cell that was run again whether it leaks, what holds the growth, and the line that fixes it."""
+        if line.strip():
+            raise UsageError(f"%memleaks: unknown argument {line.strip()!r}; it takes none")
+        self._frontend.show_verdicts(self._session.leaks.verdicts())
 
     @line_cell_magic
     def memwatch(self, line: str, cell: str | None = None) -> None:

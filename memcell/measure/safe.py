@@ -15,6 +15,7 @@ from typing import Any, cast
 _mro = type.__dict__["__mro__"].__get__
 _qualname = type.__dict__["__qualname__"].__get__
 _module = type.__dict__["__module__"].__get__
+_module_dict = vars(ModuleType)["__dict__"].__get__
 _class_dict = type.__dict__["__dict__"].__get__
 
 
@@ -47,7 +48,7 @@ def module_attributes(module: object) -> dict[str, Any] | None:
     """The names in a module, of a lazy one too, which is not loaded by this; None for anything that is no module."""
     if not issubclass(type(module), ModuleType):
         return None
-    attributes = ModuleType.__dict__["__dict__"].__get__(module)
+    attributes = _module_dict(module)
     return attributes if type(attributes) is dict else None
 
 

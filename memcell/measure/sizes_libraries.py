@@ -10,6 +10,7 @@ subclass of the user does not get to run its own.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import sys
 from array import array
@@ -71,9 +72,9 @@ def _numpy_array(shown: Any) -> Parts:
     size_bytes = ndarray.nbytes.__get__(owner)
     if _is_mapped_file(base):
         return Parts(note=f"{format_bytes(size_bytes)} mapped from a file, not counted")
-    follow = _elements(owner) if ndarray.dtype.__get__(owner).hasobject else ()
+    follow: Iterable[object] = _elements(owner) if ndarray.dtype.__get__(owner).hasobject else ()
     if base is not None:
-        follow = [base, *follow]
+        follow = itertools.chain([base], follow)
         if type(base) in _PLAIN_BUFFERS or type(base) is memoryview:
             return Parts(follow=follow)
     address = ndarray.__array_interface__.__get__(owner)["data"][0]

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.records import CleanerInfo, CleanReport, Limit, ModuleOutcome, Notice, Run, Variable
+from memcell.records import (
+    CleanerInfo,
+    CleanReport,
+    Limit,
+    ModuleOutcome,
+    NamespaceSizes,
+    Notice,
+    Run,
+    Variable,
+    Verdict,
+)
 from memcell.view import drawing, tables
 from memcell.view.drawing import escape
 from memcell.view.phrases import notice_words, run_sparkline, summary_parts
@@ -96,6 +106,16 @@ def variables_table_html(variables: Sequence[Variable], *, dry_run: bool = False
 def modules_table_html(modules: Sequence[ModuleOutcome], *, dry_run: bool = False) -> str:
     """The modules that were dropped and those that stay or, for a dry run, would be and would stay."""
     return _table(tables.modules(modules, dry_run=dry_run))
+
+
+def memtop_table_html(sizes: NamespaceSizes) -> str:
+    """The largest objects of the namespace, and what else holds them."""
+    return _table(tables.memtop(sizes))
+
+
+def verdicts_table_html(verdicts: Sequence[Verdict]) -> str:
+    """The cells that were run again: verdict, growth and culprit, then the lines that fix it."""
+    return _table(tables.verdicts(verdicts))
 
 
 def runs_table_html(runs: Sequence[Run]) -> str:

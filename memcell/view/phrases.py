@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from memcell.records import CleanOutcome, Limit, Notice, Run
+from memcell.records import CleanOutcome, Limit, NamespaceEntry, NamespaceSizes, Notice, Run, Verdict
 from memcell.units import MIB, format_bytes, format_duration, format_round
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -131,6 +131,30 @@ def notice_words(notice: Notice) -> str:
     return f"memcell: {format_bytes(max(0, notice.report.freed_bytes))} freed, {notice.why}"
 
 
+def per_run(verdict: Verdict) -> str:
+    """What a growing cell adds with each run, and where: ``+7.6 MiB``, ``+25.5 MiB children``."""
+    if verdict.kind != "growing":
+        return ""
+    where = "" if verdict.metric == "memory" else f" {verdict.metric}"
+    return f"{format_bytes(verdict.bytes_per_run, sign=True)}{where}"
+
+
+def runs_left(verdict: Verdict) -> str:
+    """How many runs until the limit."""
+    left = verdict.runs_until_limit
+    return "" if left is None else "1 run" if left == 1 else f"{left:,} runs"
+
+
+def held_by(verdict: Verdict) -> str:
+    """The first culprit with how it grew, else the note."""
+    if not verdict.culprits:
+        return one_line(verdict.note, 120)
+    culprit = verdict.culprits[0]
+    shown = (format_bytes(size) for size in culprit.sizes) if culprit.unit == "bytes" else map(str, culprit.sizes)
+    unit = "" if culprit.unit == "bytes" else " entries"
+    return f"{one_line(culprit.name, 80)}: {' → '.join(shown)}{unit}"
+
+
 def freed(outcome: CleanOutcome) -> str:
     """What a cleaner gave back, as far as it can be told: ``80.0 MiB``, ``below 0.3 MiB``, ``+1.5 MiB more``."""
     if outcome.freed_bytes is None:
@@ -141,3 +165,41 @@ def freed(outcome: CleanOutcome) -> str:
     if outcome.freed_bytes < 0:
         return f"{format_bytes(-outcome.freed_bytes, sign=True)} more"
     return format_bytes(outcome.freed_bytes)
+
+
+def object_size(size_bytes: int, *, complete: bool) -> str:
+    """A size, or a lower bound of one: ``≥ 512.0 MiB``."""
+    return ("" if complete else "≥ ") + format_bytes(size_bytes)
+
+
+def names(several: Sequence[str], shown: int = 3) -> str:
+    """A few of many names: ``a, b, c and 4 more``."""
+    words = ", ".join(one_line(name, 60) for name in several[:shown])
+    return words if len(several) <= shown else f"{words} and {len(several) - shown} more"
+
+
+def del_helps(entry: NamespaceEntry) -> str:
+    """Whether ``del`` gives a variable's memory back, or what does where it is none."""
+    if entry.freed_by_del is None:
+        return f"no: {entry.freed_by}"
+    return {"all": "yes", "part": "partly", "nothing": "no"}[entry.freed_by_del]
+
+
+def namespace_total(sizes: NamespaceSizes) -> str:
+    """What all variables hold, how much of the process that explains, and what was not counted."""
+    noun = "variable" if sizes.count == 1 else "variables"
+    total = object_size(sizes.total_bytes, complete=not sizes.uncounted)
+    parts = [f"{total} in {sizes.count} {noun} and what the shell keeps"]
+    if sizes.rss_bytes:
+        share = f"{sizes.total_bytes / sizes.rss_bytes:.0%} of the kernel's {format_round(sizes.rss_bytes)}"
+        # Pages that were never written to, or are swapped out, are not resident.
+        parts.append(
+            f"more than the kernel's resident {format_round(sizes.rss_bytes)}"
+            if sizes.total_bytes > sizes.rss_bytes
+            else share
+        )
+    if sizes.uncounted:
+        parts.append(f"not counted to the end: {names(sizes.uncounted)}")
+    if not sizes.holders_complete:
+        parts.append("the search for holders ran out of time")
+    return "; ".join(parts)

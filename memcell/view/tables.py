@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memcell.records import CleanerInfo, CleanOutcome, CleanReport, ModuleOutcome, Run, Variable
+from memcell.records import (
+    CleanerInfo,
+    CleanOutcome,
+    CleanReport,
+    ModuleOutcome,
+    NamespaceSizes,
+    Run,
+    Variable,
+    Verdict,
+)
 from memcell.units import format_bytes, format_duration, format_round
 from memcell.view import phrases
 
@@ -124,6 +133,24 @@ def _remark(info: CleanerInfo, *, dry_run: bool) -> str:
     return "yes" if dry_run else phrases.one_line(info.about, 80)
 
 
+def verdicts(found: Sequence[Verdict]) -> Table:
+    """One row per cell that was run again; under them the line that fixes each growing one."""
+    if not found:
+        return Table((), ("no cell was run twice yet; run one again, then ask again",))
+    columns = _with_content(
+        _column("verdict", (verdict.kind for verdict in found)),
+        _column("per run", (phrases.per_run(verdict) for verdict in found), figures=True),
+        _column("runs", (str(verdict.runs) for verdict in found), figures=True),
+        _column("limit in", (phrases.runs_left(verdict) for verdict in found), figures=True),
+        _column("sure", (f"{verdict.confidence:.0%}" if verdict.confidence else "" for verdict in found), figures=True),
+        _column("curve", (phrases.sparkline(verdict.levels, 12) for verdict in found)),
+        _column("cell", (phrases.one_line(verdict.label, 36) for verdict in found)),
+        _column("held by", (phrases.held_by(verdict) for verdict in found), prose=True),
+    )
+    fixes = dict.fromkeys(culprit.fix for verdict in found for culprit in verdict.culprits[:1] if culprit.fix)
+    return Table(columns, ("to fix it:", *fixes) if fixes else ())
+
+
 def variables(removed: Sequence[Variable], *, dry_run: bool = False) -> Table:
     """The variables that were removed or, for a dry run, would be. Sizes are approximate, and the table says so."""
     columns = _with_content(
@@ -149,6 +176,29 @@ def modules(outcomes: Sequence[ModuleOutcome], *, dry_run: bool = False) -> Tabl
         _column("why", (phrases.one_line(outcome.note, 100) for outcome in outcomes), prose=True),
     )
     return Table(columns)
+
+
+def memtop(sizes: NamespaceSizes) -> Table:
+    """The largest objects of the namespace, what else holds them, and what was not counted."""
+    entries = sizes.entries
+    columns = _with_content(
+        _column("variable", (phrases.one_line(entry.name, 40) for entry in entries)),
+        _column("type", (phrases.one_line(entry.type_name, 40) for entry in entries)),
+        _column(
+            "size", (phrases.object_size(entry.size_bytes, complete=entry.complete) for entry in entries), figures=True
+        ),
+        _column("shared with", (phrases.names(entry.shared_with) for entry in entries), prose=True),
+        _column("also held by", (phrases.names(entry.also_held_by) for entry in entries), prose=True),
+        _column("del helps?", (phrases.del_helps(entry) for entry in entries)),
+        _column("note", (phrases.one_line(entry.note, 80) for entry in entries), prose=True),
+    )
+    lines = [phrases.namespace_total(sizes)]
+    lines += (
+        f"memcell.shared {phrases.one_line(info.name, 60)}: {format_bytes(info.size_bytes)}, "
+        f"{format_duration(info.age_s)} old, {info.hits} hits{'' if info.cell is None else f', built in [{info.cell}]'}"
+        for info in sizes.shared
+    )
+    return Table(columns, tuple(lines))
 
 
 def runs(history: Sequence[Run]) -> Table:

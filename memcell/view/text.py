@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.records import CleanerInfo, CleanReport, Limit, ModuleOutcome, Notice, Run, Variable
+from memcell.records import (
+    CleanerInfo,
+    CleanReport,
+    Limit,
+    ModuleOutcome,
+    NamespaceSizes,
+    Notice,
+    Run,
+    Variable,
+    Verdict,
+)
 from memcell.units import MIB
 from memcell.view import tables
 from memcell.view.phrases import notice_words, run_sparkline, sparkline, summary_parts
@@ -13,12 +23,14 @@ __all__ = [
     "clean_table",
     "cleaners_table",
     "log_line",
+    "memtop_table",
     "modules_table",
     "notice_line",
     "runs_table",
     "sparkline",
     "summary_line",
     "variables_table",
+    "verdicts_table",
 ]
 
 
@@ -61,6 +73,16 @@ def variables_table(variables: Sequence[Variable], *, dry_run: bool = False) -> 
 def modules_table(modules: Sequence[ModuleOutcome], *, dry_run: bool = False) -> str:
     """The modules that were dropped and those that stay or, for a dry run, would be and would stay."""
     return _plain(tables.modules(modules, dry_run=dry_run))
+
+
+def memtop_table(sizes: NamespaceSizes) -> str:
+    """The largest objects of the namespace, and what else holds them."""
+    return _plain(tables.memtop(sizes))
+
+
+def verdicts_table(verdicts: Sequence[Verdict]) -> str:
+    """The cells that were run again: verdict, growth and culprit, then the lines that fix it."""
+    return _plain(tables.verdicts(verdicts))
 
 
 def runs_table(runs: Sequence[Run]) -> str:

@@ -236,9 +236,9 @@ def _jittered(rate: float, jitter: float, source: random.Random, from_run: int =
 
 
 OTHERS = (
-    "steady", "murmur", "noise", "loud noise", "walk", "one-time", "late step", "bounded cache", "saturating", "saw-tooth",
-    "cycles", "cycles and others", "slack", "pages", "untouched", "others grow", "children once", "raw noise",
-    "no details", "warm-up and noise",
+    "steady", "murmur", "noise", "loud noise", "walk", "one-time", "late step", "bounded cache", "saturating",
+    "saw-tooth", "cycles", "cycles and noise", "cycles and others", "slack", "pages", "untouched", "others grow",
+    "children once", "raw noise", "no details", "warm-up and noise",
 )  # fmt: skip
 
 
@@ -273,6 +273,8 @@ def _other(name: str, source: random.Random) -> Truth:
             cell.kept = lambda run: -step * (period - 1) if run % period == 0 else step
         case "cycles":
             cell.garbage, cell.collected_every = source.uniform(1, 40), source.choice([0, 0, 4, 9])
+        case "cycles and noise":
+            cell.garbage, cell.noise = source.uniform(1, 40), source.uniform(1, 10)
         case "cycles and others":
             cell.garbage, cell.others = source.uniform(1, 40), lambda run: source.expovariate(1 / 40)
         case "slack":

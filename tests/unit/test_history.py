@@ -11,8 +11,8 @@ import json
 import pytest
 
 from memcell.errors import InvalidSettingError, MemcellError, MissingLibraryError
-from memcell.history import History
 from memcell.records import Run
+from memcell.run_history import History
 
 RUN = Run(
     cell="abc",

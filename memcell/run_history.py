@@ -52,6 +52,10 @@ class History(Sequence[Run]):
         """Add a run; the oldest goes if there is no room."""
         self._runs.append(run)
 
+    def replace_last(self, run: Run) -> None:
+        """Put another record in the place of the latest: more is known of it now."""
+        self._runs[-1] = run
+
     def resize(self, size: int) -> None:
         """Keep at most ``size`` runs from now on."""
         if size != self._runs.maxlen:

@@ -1,0 +1,1 @@
+"""Is it a leak, and what holds it?"""

@@ -1,0 +1,201 @@
+"""A census: how large everything is that has a name, at one moment. It keeps no reference to what it looked at.
+
+The walk goes from what a person can type, the user's variables and the modules that are imported, along attributes to
+containers, caches and data. Two censuses tell what grew in between; only what grew keeps its name, everything else is
+two numbers.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memcell.explain import looking
+from memcell.explain.containers import common_class, newest
+from memcell.explain.walk import Found, Unit, Walk
+
+#: How many of the entries that were added are weighed; the others are taken to be alike.
+_WEIGHED = 200
+#: How many things that grew are kept, and how many types.
+_KEPT = 200
+_KEPT_TYPES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """Something with a name that is larger than at the census before.
+
+    Attributes:
+        name: How to type it.
+        kind: What it is.
+        unit: What ``before`` and ``after`` count.
+        added_bytes: What the added entries hold, as far as it can be seen; None where they were not looked at.
+        opaque: They may hold memory of C that cannot be seen.
+        holds: The dotted name of the class of what was added, if all is of one.
+        imports: The module to import before the name can be typed; empty if the user's names are enough.
+    """
+
+    name: str
+    kind: str
+    unit: Unit
+    before: int
+    after: int
+    added_bytes: int | None = None
+    opaque: bool = False
+    holds: str = ""
+    imports: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What was there at one moment, and what of it had grown since the census before.
+
+    Attributes:
+        grown: What had grown; empty without a census before.
+        types: Classes of which there are more live objects than before: name, number before and after.
+        duration_s: What the census cost.
+        not_looked_at: What it left out, and why; empty if nothing.
+        sizes: A hash of each name and the size, without the name. ``counts`` is the same for classes.
+    """
+
+    grown: tuple[Grown, ...]
+    types: tuple[tuple[str, int, int], ...]
+    duration_s: float
+    not_looked_at: tuple[str, ...]
+    sizes: Sizes
+    counts: Sizes
+
+    @property
+    def looked_at(self) -> int:
+        """How many things with a name were counted."""
+        return len(self.sizes)
+
+
+class Sizes:
+    """Sizes by name, without the names: 16 bytes each. Python's own hash is the same as long as the process lives."""
+
+    __slots__ = ("_hashes", "_values")
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._hashes = array("q", [hash(name) for name in sizes])
+        self._values = array("Q", sizes.values())
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def nbytes(self) -> int:
+        """The memory that this takes."""
+        return sys.getsizeof(self._hashes) + sys.getsizeof(self._values)
+
+    def by_hash(self) -> dict[int, int]:
+        """The sizes by the hash of their names, to be looked up in."""
+        return dict(zip(self._hashes, self._values, strict=True))
+
+
+def take_census(
+    names: Mapping[str, Any],
+    *,
+    hidden: Mapping[str, Any] | None = None,
+    places: Mapping[str, object] | None = None,
+    counts: Mapping[str, int] | None = None,
+    previous: Census | None = None,
+    modules: Mapping[str, object] | None = None,
+    deadline_s: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Census:
+    """Count everything that has a name.
+
+    Args:
+        names: The user's variables.
+        hidden: What the shell itself put among them, by name; a name bound to something else is the user's.
+        places: Objects that no attribute leads to, by the name to show: the shell's own stores.
+        counts: What others have counted, such as child processes, by the name to show.
+        previous: The census before: what grew since is named and weighed.
+        modules: The modules to look into; all that are imported by default.
+        deadline_s: How long it may take; what is left then is not looked at.
+        clock: Returns seconds; for tests.
+    """
+    began = clock()
+    walk = Walk(clock, began + deadline_s * 0.7)
+    for name, place in (places or {}).items():
+        walk.add(place, name, 1)
+    walk.loggers()
+    walk.variables(names, hidden or {})
+    walk.modules(names, sys.modules if modules is None else modules)
+    walk.finish()
+    sizes = {found.name: found.size for found in walk.found}
+    sizes.update(counts or {})
+    known = previous.sizes.by_hash() if previous is not None else {}
+    grown = [Grown(name, name, "entries", known.get(hash(name), size), size) for name, size in (counts or {}).items()]
+    grown = [one for one in grown if one.after > one.before]
+    grown += _weigh_grown(walk, known, names, clock, began + deadline_s * 0.9)
+    live: Counter[str] = Counter()
+    if clock() < began + deadline_s * 0.9:
+        live = _live_objects()
+    else:
+        walk.left_out.append("the numbers of live objects: no time was left")
+    before = previous.counts.by_hash() if previous is not None else {}
+    more = [
+        (name, before[hash(name)], number) for name, number in live.items() if number > before.get(hash(name), number)
+    ]
+    return Census(
+        grown=tuple(grown[:_KEPT]),
+        types=tuple(sorted(more, key=lambda one: one[1] - one[2])[:_KEPT_TYPES]),
+        duration_s=clock() - began,
+        not_looked_at=tuple(walk.left_out),
+        sizes=Sizes(sizes),
+        counts=Sizes(live),
+    )
+
+
+def _weigh_grown(
+    walk: Walk, known: Mapping[int, int], names: Mapping[str, Any], clock: Callable[[], float], until: float
+) -> list[Grown]:
+    """What is larger than it was, with the bytes that were added; the newest entries are weighed."""
+    grown = []
+    unweighed = 0
+    for found in walk.found:
+        before = known.get(hash(found.name), found.size)
+        if found.size <= before:
+            continue
+        added, opaque, holds = None, True, ""
+        if found.unit == "bytes":
+            added, opaque = found.size - before, False
+        elif clock() < until:
+            number = found.size - before
+            new = newest(found.value, min(number, _WEIGHED))
+            if new:
+                weight = walk.scale.weigh(new)
+                added, opaque = int(weight.seen_bytes * max(1.0, number / _WEIGHED)), weight.opaque
+                holds = common_class(new)
+        else:
+            unweighed += 1
+        imports = "" if _is_typed_by(found, names) else found.module
+        grown.append(Grown(found.name, found.kind, found.unit, before, found.size, added, opaque, holds, imports))
+    if unweighed:
+        walk.left_out.append(f"the weight of {unweighed} containers that grew: no time was left")
+    grown.sort(key=lambda one: (-(one.added_bytes or 0), -(one.after - one.before)))
+    return grown
+
+
+def _is_typed_by(found: Found, names: Mapping[str, Any]) -> bool:
+    top = found.module.partition(".")[0]
+    return not top or names.get(top) is sys.modules.get(top, found)
+
+
+def _live_objects() -> Counter[str]:
+    """How many objects of each class the garbage collector knows; by name, since a cell makes its classes anew."""
+    kinds = list(map(type, gc.get_objects()))
+    by_identity = dict(zip(map(id, kinds), kinds, strict=True))  # a metaclass may say that classes have no hash
+    numbers: Counter[str] = Counter()
+    for identity, number in Counter(map(id, kinds)).items():
+        kind = by_identity[identity]
+        if looking.class_module(kind).partition(".")[0] != "memcell":
+            numbers[looking.class_name(kind)] += number
+    return numbers

@@ -1,0 +1,170 @@
+"""What grew in step with a cell: from censuses after its runs to culprits, the likeliest first.
+
+Two things speak for a culprit. That the entries which were added hold as many bytes as the cell grew by is the better
+one. Where they hold memory of C, which cannot be seen, there is only that their number grows with the memory, and the
+culprit is named with less confidence.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memcell.explain.census import Census, Grown
+from memcell.explain.fixes import fix_for
+from memcell.records import Culprit
+
+#: A holder of less than this part of the growth explains nothing.
+_LEAST_SHARE = 0.03
+#: A holder of more than so many times the growth holds something else: pages never touched, or what others hold too.
+_MOST_TIMES = 3.0
+#: Of this part on, the bytes that were seen are the growth.
+_EXPLAINED = 0.5
+#: A holder with this part of what one inside it explains is named in its stead.
+_FOLDED = 0.6
+_NAMED = 5
+#: How sure a match in one interval, two, and more is.
+_BY_INTERVALS = (0.8, 0.9, 1.0)
+
+
+def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Culprit]:
+    """Name what grew with a cell.
+
+    Args:
+        censuses: Those after successive runs of the cell, oldest first, each taken with the one before it as
+            ``previous``. Two are enough; more make it surer.
+        growth_bytes: What the cell grew by between each of them and the next: one fewer than there are censuses.
+
+    Returns:
+        At most five, the likeliest first; none if nothing that has a name grew with it.
+
+    Raises:
+        ValueError: The numbers of censuses and of growths do not fit together.
+    """
+    if len(growth_bytes) != max(0, len(censuses) - 1):
+        raise ValueError(f"{len(censuses)} censuses have {len(censuses) - 1} intervals, not {len(growth_bytes)}")
+    total = sum(growth_bytes)
+    if total <= 0:
+        return []
+    suspects = [_Suspect(tuple(series), total) for series in _series(censuses)]
+    suspects = [one for one in suspects if one.opaque or one.seen_share >= _LEAST_SHARE]
+    explained = max((one.seen_share for one in suspects), default=0.0)
+    judged = sorted(((one.judge(explained), one) for one in suspects), key=lambda pair: -pair[0].score)
+    judged = [(judgement, one) for judgement, one in judged if judgement.share >= _LEAST_SHARE]
+    return [one.culprit(judgement) for judgement, one in _without_inner(judged)[:_NAMED]]
+
+
+def native_note(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> str:
+    """What to say where ``compare`` names nobody: which class of objects grew most, if one did, and what helps."""
+    text = "native, no Python holder found"
+    steady = None
+    for census in censuses[1:]:
+        names = {name for name, _, _ in census.types}
+        steady = names if steady is None else steady & names
+    if steady and sum(growth_bytes) > 0:
+        more = {name: after - before for name, before, after in censuses[-1].types if name in steady}
+        ours = {name: number for name, number in more.items() if _is_told(name)}
+        if ours:
+            name = max(ours, key=lambda one: ours[one])
+            text += f"; live {name} objects: +{ours[name]} in the last run"
+    return f"{text}. Run it in its own process: %%memwatch --isolate"
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    share: float
+    confidence: float
+
+    @property
+    def score(self) -> float:
+        return self.share * self.confidence
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """One name that grew in every interval."""
+
+    series: tuple[Grown, ...]
+    total_bytes: int
+
+    @property
+    def name(self) -> str:
+        return self.series[-1].name
+
+    @property
+    def opaque(self) -> bool:
+        return any(one.opaque for one in self.series)
+
+    @property
+    def seen_share(self) -> float:
+        """The bytes that were seen to be added, as a part of the growth."""
+        return sum(one.added_bytes or 0 for one in self.series) / self.total_bytes
+
+    def judge(self, explained: float) -> _Judgement:
+        """How much of the growth it explains, and how sure that is.
+
+        Args:
+            explained: The largest part that one of all suspects explains.
+        """
+        sure = _BY_INTERVALS[min(len(self.series), len(_BY_INTERVALS)) - 1]
+        seen = self.seen_share
+        if _EXPLAINED <= seen <= _MOST_TIMES:
+            return _Judgement(min(1.0, seen), 0.95 * sure)
+        if seen > _MOST_TIMES:
+            return _Judgement(1.0, 0.95 * sure * _MOST_TIMES / seen)
+        if self.opaque:
+            explained = explained if explained > seen else 0.0
+            # The rest that nobody explains may be its own; the user's own things and stores of their own likelier.
+            near = 0.6 if self.name.startswith(("__main__.", "Out")) else 0.5
+            return _Judgement(max(seen, 1.0 - min(1.0, explained)), near * sure)
+        return _Judgement(seen, 0.7 * sure)
+
+    def culprit(self, judgement: _Judgement) -> Culprit:
+        last = self.series[-1]
+        return Culprit(
+            name=self.name,
+            kind=last.kind,
+            sizes=(self.series[0].before, *(one.after for one in self.series)),
+            unit=last.unit,
+            share=round(judgement.share, 2),
+            confidence=round(judgement.confidence, 2),
+            fix=fix_for(last),
+        )
+
+
+def _series(censuses: Sequence[Census]) -> list[list[Grown]]:
+    """What grew in every interval; from three on, it may have stood still in one of four."""
+    intervals = len(censuses) - 1
+    by_name: dict[str, list[Grown]] = {}
+    for census in censuses[1:]:
+        for one in census.grown:
+            by_name.setdefault(one.name, []).append(one)
+    last = {one.name for one in censuses[-1].grown} if censuses else set()
+    enough = intervals - intervals // 4
+    return [series for name, series in by_name.items() if len(series) >= enough and name in last]
+
+
+def _without_inner(judged: list[tuple[_Judgement, _Suspect]]) -> list[tuple[_Judgement, _Suspect]]:
+    """Without what is inside another that explains about as much, and without what contains a better one."""
+    kept: list[tuple[_Judgement, _Suspect]] = []
+    for judgement, one in judged:
+        outer = [
+            other
+            for other, holder in judged
+            if holder is not one and _is_inside(one.name, holder.name) and other.score >= _FOLDED * judgement.score
+        ]
+        inner = [holder for _, holder in kept if _is_inside(holder.name, one.name)]
+        if not outer and not inner:
+            kept.append((judgement, one))
+    return kept
+
+
+def _is_told(name: str) -> bool:
+    """Whether a class says something about the growth: one of the user's or a library's, not of Python's own."""
+    package, dot, _ = name.partition(".")
+    return bool(dot) and package not in sys.stdlib_module_names
+
+
+def _is_inside(name: str, holder: str) -> bool:
+    return name.startswith((holder + ".", holder + "["))

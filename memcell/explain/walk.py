@@ -1,0 +1,336 @@
+"""Walks from what a person can type along attributes to containers, caches and data, the nearest first."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import gc
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any, Literal
+
+from memcell.explain import looking
+from memcell.explain.containers import CACHE, CONTAINERS, built_in_length, copied
+from memcell.explain.weighing import Scale
+
+Unit = Literal["entries", "bytes"]
+
+#: Data smaller than this is not counted: a leak of it would not be seen in the level either.
+_DATA_BYTES = 1 << 16
+#: Containers with more entries are counted, not entered.
+_ENTERED = 64
+#: How many steps from a variable or a module's name.
+_DEPTH = 4
+#: The clock is read once in so many steps.
+_STEPS = 256
+
+_TEXTS = (str, bytes, bytearray)
+_SHELLS_NAMES = frozenset({"In", "_ih", "_oh", "_dh", "get_ipython", "exit", "quit", "open"})
+
+
+_ENUM = enum.EnumMeta
+_DESCRIBES_CODE = frozenset(
+    {"memcell", "ast", "_ast", "typing", "importlib", "_frozen_importlib", "_frozen_importlib_external", "inspect"}
+    | {"re", "enum"}
+)
+_UNINTERESTING: tuple[type, ...] = (int, float, complex, type(None), type(Ellipsis), range, slice)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A thing with a name and its size. Lives as long as the walk only, since it holds the thing."""
+
+    value: object
+    name: str
+    kind: str
+    unit: Unit
+    size: int
+    module: str
+
+
+class Walk:
+    """Goes through what can be typed, the nearest first.
+
+    Args:
+        clock: Returns seconds.
+        until: When to stop.
+    """
+
+    def __init__(self, clock: Callable[[], float], until: float) -> None:
+        self.found: list[Found] = []
+        self.left_out: list[str] = []
+        self.tops: set[int] = set()
+        self.scale = Scale(self.tops)
+        self._clock, self._until = clock, until
+        self._steps = 0
+        self._late = False
+        self._seen: set[int] = set()
+        self._queue: deque[tuple[Callable[[Any, str, int], None], Any, str, int]] = deque()
+        self._later: list[tuple[object, str]] = []
+        self._visit_of = looking.ByClass(self._find_visit)
+        self._layout_of = looking.ByClass(looking.Layout)
+        self._length_of = looking.ByClass(looking.length_of)
+        self._module = ""
+
+    # Where it begins
+
+    def loggers(self) -> None:
+        """Loggers go by the name with which they are asked for."""
+        logging = looking.module_names(sys.modules.get("logging"))
+        root = logging.get("root")
+        if root is None:
+            return
+        self.add(root, "logging.getLogger()", 1)
+        for name, logger in list(root.manager.loggerDict.items()):
+            if type(name) is str and issubclass(type(logger), logging["Logger"]):
+                self.add(logger, f"logging.getLogger({name!r})", 1)
+
+    def variables(self, names: Mapping[str, Any], hidden: Mapping[str, Any]) -> None:
+        """The user's variables. What the shell keeps among them goes by the name that the user knows."""
+        self._module = "__main__"
+        self._seen.update((id(names), id(hidden)))
+        if type(names.get("_oh")) is dict:
+            self.add(names["_oh"], "Out", 0)
+        own = {}
+        for name, value in list(names.items()):
+            if type(name) is not str or name.startswith("__") or name in _SHELLS_NAMES:
+                continue
+            if _is_shells(name) or (name in hidden and hidden[name] is value):
+                continue
+            own[name] = value
+        for name, value in own.items():
+            self._top(value, f"__main__.{name}", names)
+            if self._is_over():
+                return
+        self.found.append(Found(own, "globals()", "namespace", "entries", len(own), ""))
+
+    def modules(self, names: Mapping[str, Any], imported: Mapping[str, object]) -> None:
+        """These modules, except memcell's own and that of the user's variables."""
+        modules = [(name, module) for name, module in list(imported.items()) if type(name) is str]
+        self._seen.add(id(sys.modules))
+        self.found.append(Found(sys.modules, "sys.modules", "modules", "entries", len(modules), "sys"))
+        namespaces = []
+        for name, module in modules:
+            attributes = looking.module_names(module)
+            if not attributes:  # something else stands there; and a dict made for it may lend its id to another
+                continue
+            self.tops.update((id(module), id(attributes)))
+            self._seen.update((id(module), id(attributes)))
+            if attributes is not names and name.partition(".")[0] != "memcell" and name != "__main__":
+                namespaces.append((name, attributes))
+        for number, (name, attributes) in enumerate(namespaces):
+            self._module = name
+            for attribute, value in copied(attributes.items):
+                if type(attribute) is str and self._visit_of(type(value)) is not None and not _is_dunder(attribute):
+                    self._top(value, f"{name}.{attribute}", attributes)
+            if self._is_over():
+                self.left_out.append(f"{len(namespaces) - number - 1} of {len(namespaces)} modules: no time was left")
+                return
+
+    def finish(self) -> None:
+        """Go on until nothing is left to look at, or no time."""
+        for value, name in self._later:
+            self.add(value, name, 0)
+        while self._queue and not self._is_over():
+            visit, value, name, depth = self._queue.popleft()
+            visit(value, name, depth)
+        if self._queue:
+            self.left_out.append(f"{len(self._queue)} objects further down: no time was left")
+            self._queue.clear()
+        self._later.clear()
+
+    def _top(self, value: object, name: str, namespace: Mapping[str, Any]) -> None:
+        """A name of a module. Functions, classes and instances are taken where they were made, not where imported."""
+        if self._visit_of(type(value)) is None:
+            return
+        if issubclass(type(value), FunctionType):
+            is_home = value.__globals__ is namespace  # type: ignore[attr-defined] # the type was just asked for
+        elif issubclass(type(value), type):
+            is_home = looking.class_module(value) == self._module  # type: ignore[arg-type] # as above
+        elif built_in_length(type(value)) is not None:
+            is_home = True
+        else:
+            # A library's object in a user's variable waits too: the library may have a nearer name for what is in it.
+            is_home = looking.class_module(type(value)) in (self._module, "builtins")
+        if not is_home:
+            self._later.append((value, name))
+            return
+        if self._module != "__main__":
+            self.tops.add(id(value))
+        self.add(value, name, 0)
+
+    def add(self, value: object, name: str, depth: int) -> None:
+        """Take up an object, unless it has been or is of no interest."""
+        visit = self._visit_of(type(value))
+        if visit is None or id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        self._queue.append((visit, value, name, depth))
+
+    def _is_over(self) -> bool:
+        self._steps += 1
+        if not self._steps % _STEPS or self._late:
+            self._late = self._clock() >= self._until
+        return self._late
+
+    # What there is to see
+
+    def _find_visit(self, kind: type) -> Callable[[Any, str, int], None] | None:
+        if looking.is_one_of(kind, (*_TEXTS, memoryview)):
+            return self._see_data
+        if kind is CACHE:
+            return self._see_cache
+        if issubclass(kind, FunctionType):
+            return self._see_function
+        if issubclass(kind, type):
+            return self._see_class
+        if issubclass(kind, (ModuleType, MethodType, *_UNINTERESTING)) or _is_of_others(kind):
+            return None
+        if built_in_length(kind) is not None:
+            return self._see_container
+        if looking.is_one_of(kind, (staticmethod, classmethod, property)):
+            return self._see_wrapper
+        if kind is threading.local:
+            return self._see_local
+        if _is_frame(kind):
+            return self._see_data
+        if self._layout_of(kind) or self._length_of(kind) is not None or issubclass(kind, threading.local):
+            return self._see_instance
+        return None
+
+    def _note(self, value: object, name: str, kind: str, unit: Unit, size: int) -> None:
+        if size:
+            self.found.append(Found(value, name, kind, unit, size, _module_in(name)))
+
+    def _see_data(self, value: Any, name: str, _depth: int) -> None:
+        kind = type(value)
+        is_plain = looking.is_one_of(kind, _TEXTS)
+        size = sys.getsizeof(value) if is_plain else self.scale.weigh([value]).seen_bytes
+        if size >= _DATA_BYTES:
+            self._note(value, name, looking.class_name(kind), "bytes", size)
+
+    def _see_cache(self, value: Any, name: str, depth: int) -> None:
+        self._note(value, name, "functools cache", "entries", CACHE.cache_info(value).currsize)
+        self._attributes(value, name, depth)
+
+    def _attributes(self, value: Any, name: str, depth: int) -> None:
+        """The attributes that somebody put on a function or on a cached one."""
+        if depth >= _DEPTH:
+            return
+        for attribute, held in looking.Layout(type(value)).attributes(value):
+            if not _is_dunder(attribute):
+                self._step(held, f"{name}.{attribute}", depth)
+            elif attribute == "__wrapped__":
+                self._step(held, f"{name}.__wrapped__", depth)
+
+    def _see_function(self, value: FunctionType, name: str, depth: int) -> None:
+        if depth > _DEPTH:
+            return
+        own_dicts = [held for held in gc.get_referents(value) if type(held) is dict and "__builtins__" not in held]
+        # Asking a function for its dict makes one; so it is asked only if it may have one already.
+        if own_dicts and any(held is not value.__builtins__ for held in own_dicts):  # type: ignore[attr-defined]
+            self._attributes(value, name, depth)
+        for number, cell in enumerate(value.__closure__ or ()):
+            held = _content(cell)
+            variable = value.__code__.co_freevars[number]
+            self._step(held, f"{name}.__closure__[{number}].cell_contents", depth, f"closure variable {variable!r}")
+        for number, held in enumerate(value.__defaults__ or ()):
+            self._step(held, f"{name}.__defaults__[{number}]", depth, "default argument")
+        for argument, held in copied((value.__kwdefaults__ or {}).items):
+            self._step(held, f"{name}.__kwdefaults__[{argument!r}]", depth, f"default of {argument!r}")
+
+    def _see_class(self, value: type, name: str, depth: int) -> None:
+        if depth > _DEPTH or _is_of_others(value):
+            return
+        for attribute, held in copied(looking.class_names(value).items):
+            if type(attribute) is str and not _is_dunder(attribute):
+                self._step(held, f"{name}.{attribute}", depth)
+
+    def _see_wrapper(self, value: Any, name: str, depth: int) -> None:
+        if type(value) is property:
+            self._step(value.fget, f"{name}.fget", depth)
+        else:
+            self._step(value.__func__, name, depth - 1)
+
+    def _see_local(self, value: Any, name: str, depth: int) -> None:
+        for stores in gc.get_referents(value):
+            for held in copied(stores.values) if type(stores) is dict else ():
+                for attribute, one in copied(held.items) if type(held) is dict else ():
+                    self._step(one, f"{name}.{attribute}", depth)
+
+    def _see_instance(self, value: object, name: str, depth: int) -> None:
+        kind = type(value)
+        length = self._length_of(kind)
+        if length is not None:
+            with contextlib.suppress(Exception):  # an extension type whose object is not ready
+                self._note(value, name, looking.class_name(kind), "entries", length(value))
+        if issubclass(kind, threading.local):
+            self._see_local(value, name, depth)
+        if depth >= _DEPTH:
+            return
+        for attribute, held in self._layout_of(kind).attributes(value):
+            if type(attribute) is str:
+                self._step(held, f"{name}.{attribute}", depth)
+
+    def _see_container(self, value: Any, name: str, depth: int, kind: str = "") -> None:
+        length, entries = CONTAINERS[built_in_length(type(value))]
+        size = length(value)
+        self._note(value, name, kind or looking.class_name(type(value)), "entries", size)
+        if not 0 < size <= _ENTERED or depth >= _DEPTH:
+            return
+        for key, held in copied(functools.partial(entries, value)):
+            if type(key) in (str, int) and (type(key) is int or len(key) <= 60):
+                self._step(held, f"{name}[{key!r}]", depth)
+
+    def _step(self, value: object, name: str, depth: int, kind: str = "") -> None:
+        visit = self._visit_of(type(value))
+        if visit is None or id(value) in self._seen:
+            return
+        if kind and visit == self._see_container:
+            visit = functools.partial(self._see_container, kind=kind)
+        self._seen.add(id(value))
+        self._queue.append((visit, value, name, depth + 1))
+
+
+def _module_in(name: str) -> str:
+    """The longest beginning of a dotted name that is an imported module; empty for the user's and the shell's."""
+    parts = name.partition("[")[0].partition("(")[0].split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:end])
+        if module in sys.modules:
+            return "" if module == "__main__" else module
+    return ""
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing is bound to the variable
+        return None
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _is_shells(name: str) -> bool:
+    """Whether a variable is one of those that IPython numbers: ``_``, ``_3``, ``_i3``, ``_ii``."""
+    return (name.startswith("_") and name.strip("_i").isdigit()) or not name.strip("_i")
+
+
+def _is_of_others(kind: type) -> bool:
+    """Whether objects of a class are memcell's own, or of the kinds that describe code."""
+    module = looking.class_module(kind)
+    return module.partition(".")[0] in _DESCRIBES_CODE or issubclass(type(kind), _ENUM)
+
+
+def _is_frame(kind: type) -> bool:
+    """Whether objects of a class are data: arrays, columns and frames, which libraries give a size in bytes."""
+    if looking.class_module(kind) == "__main__" or looking.is_proxy(kind):
+        return False
+    return any(looking.in_class(kind, name) is not None for name in ("nbytes", "estimated_size", "memory_usage"))

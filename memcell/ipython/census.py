@@ -1,0 +1,36 @@
+"""What has a name in a shell, for the census: the user's variables, and the shell's own stores."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from memcell.explain.census import Census, take_census
+
+#: A census may take this long at once, beside its share of wall time.
+_DEADLINE_S = 0.5
+
+
+def census_taker(shell: InteractiveShell) -> Callable[[Census | None], Census | None]:
+    """Takes censuses of a shell, which it holds weakly; None once the shell is gone."""
+    reference = weakref.ref(shell)
+
+    def take(previous: Census | None) -> Census | None:
+        alive = reference()
+        if alive is None:
+            return None
+        places: dict[str, object] = {"Out": alive.user_ns.get("_oh")}
+        outputs = getattr(alive.history_manager, "outputs", None)  # from IPython 9.1 on
+        if outputs is not None:
+            places["IPython HistoryManager.outputs"] = outputs
+        return take_census(
+            alive.user_ns,
+            hidden=alive.user_ns_hidden,
+            places=places,
+            previous=previous,
+            deadline_s=_DEADLINE_S,
+        )
+
+    return take

@@ -1,0 +1,151 @@
+"""Follows cells that are run again, and says which of them leak and what holds the growth.
+
+After a run whose raw growth is suspicious the garbage is collected and the heap trimmed, so that what is judged is
+what really stays, and everything with a name is counted: the first census keeps sizes, the next one names what grew.
+Both together take at most 5 % of wall time, and are left out where they would not fit into it.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from memcell.budget import Budget
+from memcell.explain.census import Census, Sizes
+from memcell.explain.culprits import compare, native_note
+from memcell.explain.growth import WINDOW, is_suspicious, judge
+from memcell.records import Limit, Run, Verdict
+
+#: The parts of wall time that collecting and trimming, and counting, may take unasked: 5 % together.
+_SETTLE_SHARE = 0.025
+_CENSUS_SHARE = 0.025
+#: Who asks for verdicts waits for censuses of so many cells at the most, some 0.2 s each.
+_CENSUSES_WHEN_ASKED = 3
+#: Cells that are followed; the one that was not run for the longest is forgotten.
+_CELLS = 200
+#: Cells whose last census is kept whole, some 100 KB each.
+_WHOLE_CENSUSES = 8
+_CENSUSES = 4
+#: The first collection of a session has no known cost. One microsecond an object is what a slow one takes.
+_COLLECTION_S_PER_OBJECT = 1e-6
+_FIRST_COLLECTION_S = 0.5
+
+
+@dataclass(slots=True)
+class _Case:
+    """One cell, since it was last edited."""
+
+    runs: deque[Run] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    censuses: deque[Census] = field(default_factory=lambda: deque(maxlen=_CENSUSES))
+    growths: deque[int] = field(default_factory=lambda: deque(maxlen=_CENSUSES - 1))
+    grown_bytes: int = 0  # since the last census
+
+
+class LeakWatch:
+    """Remembers the runs of each cell, bounded, and judges them when asked.
+
+    Args:
+        settle: Collects garbage and trims the heap; returns resident memory afterwards.
+        take_census: Counts what has a name, given the census before; None where nobody knows names.
+        limit: Reads the limit that applies.
+        clock: Seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        settle: Callable[[], int],
+        take_census: Callable[[Census | None], Census | None],
+        limit: Callable[[], Limit],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._settle = settle
+        self._take_census = take_census
+        self._limit = limit
+        self._settle_budget = Budget(_SETTLE_SHARE, clock)
+        self._census_budget = Budget(_CENSUS_SHARE, clock)
+        self._has_settled = False
+        self._cases: OrderedDict[str, _Case] = OrderedDict()
+
+    def note(self, run: Run) -> Run:
+        """A run has been recorded.
+
+        Returns:
+            The run, with its settled level where it was worth finding out.
+        """
+        case = self._cases.get(run.cell)
+        if case is None or case.runs[-1].source_hash != run.source_hash:
+            case = self._cases[run.cell] = _Case()
+            if len(self._cases) > _CELLS:
+                self._cases.popitem(last=False)
+        self._cases.move_to_end(run.cell)
+        case.runs.append(run)
+        case.grown_bytes += (
+            run.retained_bytes + run.cleaned_bytes + run.children_after_bytes - run.children_before_bytes
+        )
+        if is_suspicious(tuple(case.runs)):
+            if self._can_settle():
+                self._settle_last_run(case)
+            if self._census_budget.allows():
+                self._census_budget.spend(lambda: self._count(case))
+        return case.runs[-1]
+
+    def verdicts(self) -> list[Verdict]:
+        """One verdict for each cell that was run at least twice, growing ones first, the fastest at the top.
+
+        Who asks waits for what was too dear to do unasked: a census of cells that grew since the last one.
+        """
+        limit = self._limit()
+        judged = [(case, judge(tuple(case.runs), limit)) for case in self._cases.values() if len(case.runs) > 1]
+        judged.sort(key=lambda pair: -pair[1].bytes_per_run)
+        asked = [case for case, verdict in judged if verdict.kind == "growing" and case.grown_bytes > 0]
+        for case in asked[:_CENSUSES_WHEN_ASKED]:
+            self._count(case)
+        return [self._explained(case, verdict) for case, verdict in judged]
+
+    def clear(self) -> None:
+        """Forget all cells."""
+        self._cases.clear()
+
+    def _can_settle(self) -> bool:
+        if not self._has_settled:
+            return len(gc.get_objects()) * _COLLECTION_S_PER_OBJECT <= _FIRST_COLLECTION_S
+        return self._settle_budget.allows()
+
+    def _settle_last_run(self, case: _Case) -> None:
+        self._has_settled = True
+        settled_bytes = self._settle_budget.spend(self._settle)
+        case.runs[-1] = replace(case.runs[-1], settled_bytes=settled_bytes)
+
+    def _count(self, case: _Case) -> None:
+        """Take a census for a cell, and let go of what is no longer needed of those before."""
+        last = case.censuses[-1] if case.censuses else None
+        census = self._take_census(last)
+        if census is None:
+            return
+        if last is not None:
+            case.censuses[-1] = _without_sizes(last)
+            case.growths.append(case.grown_bytes)
+        case.grown_bytes = 0
+        case.censuses.append(census)
+        whole = [other for other in self._cases.values() if other.censuses and len(other.censuses[-1].sizes)]
+        for other in whole[:-_WHOLE_CENSUSES]:
+            other.censuses.clear()
+            other.growths.clear()
+
+    @staticmethod
+    def _explained(case: _Case, verdict: Verdict) -> Verdict:
+        if verdict.kind != "growing":
+            return verdict
+        if len(case.censuses) < 2:
+            return replace(verdict, note=verdict.note or "run it once more to learn what holds it")
+        censuses, growths = tuple(case.censuses), tuple(case.growths)[-(len(case.censuses) - 1) :]
+        culprits = tuple(compare(censuses, growths))
+        return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
+
+
+def _without_sizes(census: Census) -> Census:
+    """What an older census is still needed for: what had grown then."""
+    return replace(census, sizes=Sizes({}), counts=Sizes({}))

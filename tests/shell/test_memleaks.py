@@ -1,0 +1,101 @@
+"""``%memleaks``: which re-run cell leaks, what holds it, and the line that fixes it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import memcell
+
+LEAK = "import memcell\nhub.kept[len(hub.kept)] = bytearray(b'x') * (16 << 20)"
+CYCLE = "class Node: pass\nnode = Node(); node.self = node; node.data = bytearray(b'x') * (16 << 20)"
+STEADY = "data = bytearray(b'x') * (16 << 20)"
+
+
+@pytest.fixture
+def patient(shell, session, monkeypatch):
+    """A shell whose user takes long between two cells, so that every measurement fits its share of time."""
+    shell.run_cell("def hub(): pass\nhub.kept = {}")
+    for budget in (session.leaks._settle_budget, session.leaks._census_budget):
+        monkeypatch.setattr(budget, "_share", 1e9)
+    return shell
+
+
+def rerun(shell, source: str, times: int) -> None:
+    for _ in range(times):
+        shell.run_cell(source).raise_error()
+
+
+def test_a_leak_is_found_with_what_holds_it_and_the_line_that_fixes_it(patient, session, capsys):
+    rerun(patient, LEAK, 4)
+    [verdict] = memcell.leaks()
+    assert verdict.kind == "growing"
+    assert verdict.bytes_per_run == pytest.approx(16 << 20, rel=0.1)
+    assert verdict.culprits[0].name.endswith("hub.kept")
+    assert verdict.culprits[0].sizes[-1] == 4
+    capsys.readouterr()
+    patient.run_cell("%memleaks").raise_error()
+    out = capsys.readouterr().out
+    assert re.search(r"growing +\+1[5-8]\.\d MiB +4 .*hub\.kept: .*→ 4 entries", out), out
+    before = session.health.look()
+    fix = out[out.index("to fix it:") :].splitlines()[1]
+    patient.run_cell(fix)
+    patient.run_cell("%memclean -q")
+    assert patient.user_ns["hub"].kept == {}
+    assert before - session.health.look() > 48 << 20
+
+
+@pytest.mark.parametrize("source", [CYCLE, STEADY], ids=["garbage", "rebound"])
+def test_what_only_looks_like_a_leak_is_none(patient, source):
+    rerun(patient, source, 6)
+    [verdict] = memcell.leaks()
+    assert verdict.kind != "growing", verdict
+
+
+def test_asked_once_after_quick_runs_it_names_the_culprit_with_one_more(shell, session):
+    shell.run_cell("def hub(): pass\nhub.kept = {}")
+    rerun(shell, LEAK, 6)
+    memcell.leaks()
+    rerun(shell, LEAK, 1)
+    [verdict] = memcell.leaks()
+    assert verdict.kind == "growing"
+    assert verdict.culprits[0].name.endswith("hub.kept")
+
+
+def test_without_a_re_run_it_says_what_to_do(shell, capsys):
+    shell.run_cell("x = 1")
+    capsys.readouterr()
+    shell.run_cell("%memleaks")
+    assert "no cell was run twice yet" in capsys.readouterr().out
+
+
+def test_a_mistake_is_said_in_one_line(shell, capsys):
+    shell.run_cell("%memleaks all")
+    assert "unknown argument 'all'" in capsys.readouterr().err
+
+
+def test_an_edited_cell_begins_anew(patient):
+    rerun(patient, LEAK, 3)
+    patient.run_cell(LEAK.replace("16 <<", "17 <<"))
+    assert all(verdict.runs == 3 for verdict in memcell.leaks())
+
+
+def test_what_is_looked_at_is_not_kept_alive(patient, session):
+    import weakref
+
+    patient.run_cell("class Big: pass\nbig = Big(); big.data = bytearray(16 << 20)")
+    rerun(patient, LEAK, 4)
+    memcell.leaks()
+    reference = weakref.ref(patient.user_ns["big"])
+    patient.run_cell("del big")
+    assert reference() is None
+
+
+def test_watch_labels_have_verdicts_too(session):
+    kept = []
+    for _ in range(5):
+        with session.watch("load"):
+            kept.append(bytearray(b"x") * (16 << 20))
+    [verdict] = memcell.leaks()
+    assert (verdict.cell, verdict.kind) == ("load", "growing")
