@@ -144,11 +144,13 @@ def take_census(
     more = [
         (name, before[hash(name)], number) for name, number in live.items() if number > before.get(hash(name), number)
     ]
+    left_out = tuple(walk.left_out)
+    walk.forget()
     return Census(
         grown=tuple(grown[:_KEPT]),
         types=tuple(sorted(more, key=lambda one: one[1] - one[2])[:_KEPT_TYPES]),
         duration_s=clock() - began,
-        not_looked_at=tuple(walk.left_out),
+        not_looked_at=left_out,
         sizes=Sizes(sizes),
         counts=Sizes(live),
     )

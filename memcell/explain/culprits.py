@@ -68,7 +68,7 @@ def native_note(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> str:
         if ours:
             name = max(ours, key=lambda one: ours[one])
             text += f"; live {name} objects: +{ours[name]} in the last run"
-    return f"{text}. Run it in its own process: %%memwatch --isolate"
+    return f"{text}; only a process of its own gives it back"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ _KNOWN = {
     "ipywidgets.widgets.widget._instances": "%memclean ipywidgets",
     "sys.modules": "%memclean --modules",
     "globals()": "%memclean --vars",
-    "child processes": "%memprocs",
     "linecache.cache": "%memclean linecache",
 }
 #: Packages whose stores a built-in cleaner empties in the right way: its own name.
@@ -69,9 +68,7 @@ def _registration(grown: Grown) -> str:
     if package in _CLEANED:
         return f"%memclean {package}"
     if not _is_cleared(grown.kind):
-        return (
-            f"%memclean --deep  # {grown.name} is {grown.kind}; without effect, run the cell with %%memwatch --isolate"
-        )
+        return f"%memclean --deep  # {grown.name} is {grown.kind}; without effect, run the cell in its own process"
     return f'{importing}memcell.register("{package}", lambda: {grown.name}.clear())'
 
 

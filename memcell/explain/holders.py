@@ -105,23 +105,26 @@ class _Search:
         self._names: list[list[str]] = [[] for _ in objects]
         self._fallbacks: list[str] = ["" for _ in objects]
         self._visited: set[tuple[int, int]] = set()
+        self._complete = True
         self._ignored = _frames_of_this_call()
 
     def run(self) -> list[Held]:
-        complete = self._clock() < self._until
+        self._complete = self._clock() < self._until
         steps = [_Step(value, origin) for origin, value in enumerate(self._given)]
-        if complete and steps:
+        if self._complete and steps:
             steps = self._first(steps)
         for _ in range(_MAX_STEPS):
             steps = [step for step in steps if len(self._names[step.origin]) < _MAX_NAMES][:_MAX_WIDTH]
-            if not steps or not complete:
+            if not steps:
                 break
-            complete = self._clock() < self._until
-            steps = self._up(steps, _referrers(steps)) if complete else steps
+            if self._clock() > self._until:
+                self._complete = False
+                break
+            steps = self._up(steps, _referrers(steps))
         for names, fallback in zip(self._names, self._fallbacks, strict=True):
-            if fallback and not names and complete:
+            if fallback and not names and self._complete:
                 names.append(fallback)
-        return [Held(tuple(names), complete) for names in self._names]
+        return [Held(tuple(names), self._complete) for names in self._names]
 
     def _first(self, steps: list[_Step]) -> list[_Step]:
         """The first step up, which accounts for every reference that the interpreter has counted."""
@@ -204,6 +207,7 @@ class _Search:
         found: dict[int, Any] = {}
         for start in range(0, len(tracked), _CHUNK):
             if self._clock() > self._until:
+                self._complete = False
                 break
             for value in gc.get_referents(*tracked[start : start + _CHUNK]):
                 kind = type(value)

@@ -77,6 +77,13 @@ class Walk:
         self._length_of = looking.ByClass(looking.length_of)
         self._module = ""
 
+    def forget(self) -> None:
+        """Let go of everything that was met: this object is in a cycle, which would keep it until a collection."""
+        self.found.clear()
+        self._queue.clear()
+        self._later.clear()
+        self.__dict__.clear()
+
     # Where it begins
 
     def loggers(self) -> None:

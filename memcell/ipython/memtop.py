@@ -84,14 +84,16 @@ class Memtop:
     def _roots(self) -> tuple[list[Root], _Places]:
         """The variables, then what the shell keeps: what both have counts for the variable."""
         shell = self._shell
-        names = [name for name in self._namespace.all_names() if name in shell.user_ns]
-        roots = [Root(name, shell.user_ns[name]) for name in names]
+        found = [Root(name, shell.user_ns.get(name)) for name in self._namespace.all_names()]
+        # The displayed values are told as those of Out.
+        roots = [root for root in found if getattr(shell.displayhook, root.name, None) is not root.value]
+        names = frozenset(root.name for root in roots)
         outputs = [Root(f"Out[{number}]", value) for number, value in _outputs(shell)]
         roots += outputs
         error = getattr(sys, "last_value", None)
         if error is not None:  # which has the traceback, whose frames have their variables
             roots.append(Root(_TRACEBACK, error))
-        return roots, _Places(frozenset(names), frozenset(root.name for root in outputs))
+        return roots, _Places(names, frozenset(root.name for root in outputs))
 
     def _fences(self) -> list[object]:
         shell = self._shell

@@ -30,13 +30,15 @@ _NEARLY_ALL = 0.9
 _SMALL_BLOCK_BYTES = 4 << 10
 #: Objects that are counted before the clock is looked at: some two milliseconds.
 _SLICE = 2048
-#: Longer lists are looked through as they are; of all else the referents are copied.
-_LONG = 100_000
+#: Containers with more elements are looked through after all others.
+_LONG = 1000
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
 _NOBODY = 1
 _FLAG_GC = 1 << 14  # Py_TPFLAGS_HAVE_GC
 _FLAG_MANAGED_DICT = 1 << 4  # Py_TPFLAGS_MANAGED_DICT: attributes lie in an array outside of the object
 _GC_HEADER_BYTES = 16
+_DICT_HEADER_BYTES = 16
 _POINTER_BYTES = 8
 
 _ATOMS = (int, float, complex, bool, str, bytes, bytearray, range, type(None))
@@ -76,6 +78,13 @@ class _Plan:
     sizer: Sizer | None
     #: Whether the collector sees nothing in it.
     is_leaf: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Unseen:
+    """What an object refers to unseen by the garbage collector."""
+
+    objects: Iterable[object]
 
 
 class _Plans(dict[type, "_Plan | None"]):
@@ -136,7 +145,7 @@ class Sizing:
                 self._root_of[id(root.value)] = number
                 follow = self._add(root.value, plan, number)
                 if follow or not plan.is_leaf:
-                    todo.append((number, self._follow(root.value, plan, follow, number)))
+                    todo.append((number, self._follow(root.value, follow, number)))
         # A slice of time for each in turn: when time runs out, only the ones with the most objects are unfinished.
         while todo and self._clock() < self._until:
             number, counting = todo.popleft()
@@ -152,17 +161,19 @@ class Sizing:
             return _make_plan(kind)  # the user's own class: what its attributes hold is data
         return self._plans[kind]
 
-    def _follow(self, root: object, plan: _Plan, follow: Iterable[object], number: int) -> Iterator[None]:
+    def _follow(self, root: object, follow: Iterable[object], number: int) -> Iterator[None]:
         """Count all that a root holds, with a pause after each slice of objects.
 
-        Without recursion: structures may be nested as deep as memory is large.
+        Without recursion: structures may be nested as deep as memory is large. Long containers come last, so that of
+        two roots that share parts the first gets them, and not each some of them.
         """
         claim, plans, account = self._marks.claim, self._plans, self._accounts[number]
-        pending: list[tuple[Any, _Plan, Iterable[object]]] = [(root, plan, follow)]
+        pending, long = deque[object](), deque[object]()
+        _sort_in(root, follow, pending, long)
         visits = 0
-        while pending:
+        while pending or long:
             # What is written out here runs a million times a second.
-            for value in _held(*pending.pop()):
+            for value in _held((pending or long).popleft()):
                 visits += 1
                 if visits % _SLICE == 0:
                     yield
@@ -174,13 +185,11 @@ class Sizing:
                     if before > _NOBODY and before != number:
                         self._note_shared(value, before, number)
                 elif found.sizer is not None:
-                    more = self._add(value, found, number)
-                    if more or not found.is_leaf:
-                        pending.append((value, found, more))
+                    _sort_in(value, self._add(value, found, number), pending, long)
                 else:
                     account.bytes += found.own_size(value)
                     if not found.is_leaf:
-                        pending.append((value, found, ()))
+                        (long if _is_long(value) else pending).append(value)
 
     def _add(self, value: object, plan: _Plan, number: int) -> Iterable[object]:
         """Count an object without what it holds; returns what it holds unseen by the collector."""
@@ -222,7 +231,8 @@ class Sizing:
                 continue
             parts = Parts() if plan.sizer is None else _parts(plan.sizer, held)
             total += plan.own_size(held) + parts.extra_bytes + sum(block.size_bytes for block in parts.blocks)
-            for one in itertools.islice(_held(held, plan, parts.follow), enough_bytes // _GC_HEADER_BYTES):
+            held_too = itertools.chain(_held(held), parts.follow)
+            for one in itertools.islice(held_too, enough_bytes // _GC_HEADER_BYTES):
                 if id(one) not in seen:
                     seen.add(id(one))
                     pending.append(one)
@@ -288,14 +298,25 @@ def _module_namespaces() -> Iterator[object]:
             yield names
 
 
-def _held(holder: Any, plan: _Plan, follow: Iterable[object]) -> Iterator[object]:
+def _is_long(value: Any) -> bool:
+    return type(value) in _CONTAINERS and len(value) > _LONG
+
+
+def _sort_in(value: object, follow: Iterable[object], pending: deque[object], long: deque[object]) -> None:
+    (long if _is_long(value) else pending).append(value)
+    if follow:
+        # A list names a few; what is not one goes through the elements of an array.
+        (pending if type(follow) is list else long).append(_Unseen(follow))
+
+
+def _held(holder: Any) -> Iterable[object]:
     """What an object refers to."""
     kind = type(holder)
-    if (kind is list or kind is tuple) and len(holder) > _LONG:
-        yield from holder
-    elif not plan.is_leaf:
-        yield from gc.get_referents(holder)
-    yield from follow
+    if kind is _Unseen:
+        return cast("Iterable[object]", holder.objects)
+    if kind is list or kind is tuple:
+        return cast("Iterable[object]", holder)
+    return gc.get_referents(holder)
 
 
 def _parts(sizer: Sizer, value: object) -> Parts:
@@ -314,8 +335,8 @@ def _make_plan(kind: type) -> _Plan:
 def _own_size_of(kind: type, *, has_parts: bool) -> Callable[[Any], int]:
     # The __sizeof__ of an array may count its data, which is told by its sizer.
     size_of = object.__sizeof__ if has_parts else _c_sizeof(kind)
-    header_bytes = _GC_HEADER_BYTES if _flags(kind) & _FLAG_GC else 0
     has_attributes = bool(_flags(kind) & _FLAG_MANAGED_DICT)
+    header_bytes = (_GC_HEADER_BYTES if _flags(kind) & _FLAG_GC else 0) + (_DICT_HEADER_BYTES if has_attributes else 0)
 
     def own_size(value: Any) -> int:
         try:

@@ -63,21 +63,20 @@ def library_sizer(kind: type) -> Sizer | None:
     return None
 
 
-def _numpy_array(shown: Any) -> Parts:
+def _numpy_array(one: Any) -> Parts:
     ndarray = sys.modules["numpy"].ndarray
-    base_of = ndarray.base.__get__
-    owner, base = shown, base_of(shown)
-    while base is not None and issubclass(type(base), ndarray):
-        owner, base = base, base_of(base)
-    size_bytes = ndarray.nbytes.__get__(owner)
+    base = ndarray.base.__get__(one)
+    if base is not None and issubclass(type(base), ndarray):
+        return Parts(follow=[base])  # a view: the data, all of it, is the other's
+    size_bytes = ndarray.nbytes.__get__(one)
     if _is_mapped_file(base):
         return Parts(note=f"{format_bytes(size_bytes)} mapped from a file, not counted")
-    follow: Iterable[object] = _elements(owner) if ndarray.dtype.__get__(owner).hasobject else ()
+    follow: Iterable[object] = _elements(one) if ndarray.dtype.__get__(one).hasobject else ()
     if base is not None:
         follow = itertools.chain([base], follow)
         if type(base) in _PLAIN_BUFFERS or type(base) is memoryview:
             return Parts(follow=follow)
-    address = ndarray.__array_interface__.__get__(owner)["data"][0]
+    address = ndarray.__array_interface__.__get__(one)["data"][0]
     return Parts((Block(address, size_bytes),), follow=follow)
 
 
