@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 
 import memcell.session
+from memcell.measure.process import trim_heap
 from memcell.session import Session
 
 
@@ -34,6 +36,9 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> object:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> object:
     """A new session in the place of the process's own, ended afterwards with its watcher."""
+    # Free memory that other tests left in malloc's heap would take in what a test allocates: no level would move.
+    gc.collect()
+    trim_heap()
     session = Session()
     monkeypatch.setattr(memcell.session, "_session", session)
     yield session
