@@ -1,0 +1,134 @@
+"""What is settled and counted after which run, and what is remembered; with fake measurements and a fake clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from memcell.explain.census import Census, Grown, Sizes
+from memcell.leak_watch import LeakWatch
+from memcell.records import Limit, Run
+from memcell.units import MIB
+from tests.unit.fakes import FakeClock
+from tests.unit.view_records import make_run
+
+
+class House:
+    """A process in which a cell keeps 8 MiB a run, under a name that a census finds."""
+
+    def __init__(self, settle_s: float = 0.01, census_s: float = 0.1) -> None:
+        self.clock = FakeClock()
+        self.level, self.entries, self.number = 100, 0, 0
+        self.settled, self.censuses = 0, 0
+        self.settle_s, self.census_s = settle_s, census_s
+        self.watch = LeakWatch(self.settle, self.take_census, lambda: Limit(1000 * MIB, 200 * MIB, "test"), self.clock)
+
+    def settle(self) -> int:
+        self.settled += 1
+        self.clock.pass_time(self.settle_s)
+        return self.level * MIB
+
+    def take_census(self, previous: Census | None) -> Census | None:
+        self.censuses += 1
+        self.clock.pass_time(self.census_s)
+        sizes = Sizes({"pkg.cache": self.entries})
+        before = previous.sizes.by_hash()[hash("pkg.cache")] if previous else self.entries
+        added = self.entries - before
+        grown = (Grown("pkg.cache", "dict", "entries", before, self.entries, 8 * added * MIB),) if added else ()
+        return Census(grown, (), self.census_s, (), sizes, Sizes({}))
+
+    def run(self, kept: int = 8, *, cell: str = "a", source: str = "s", pause_s: float = 60) -> Run:
+        self.clock.pass_time(pause_s)
+        before = self.level
+        self.level += kept
+        self.entries += kept > 0
+        self.number += 1
+        levels = {"anon_before_bytes": before * MIB, "anon_after_bytes": self.level * MIB}
+        return self.watch.note(
+            make_run(self.number, kept=kept, peak=kept, before=before, cell=cell, source_hash=source, **levels)
+        )
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_a_cell_that_grows_is_settled_counted_and_explained(house):
+    runs = [house.run() for _ in range(5)]
+    assert runs[0].settled_bytes is None
+    assert runs[-1].settled_bytes == house.level * MIB
+    [verdict] = house.watch.verdicts()
+    assert (verdict.kind, round(verdict.bytes_per_run / MIB)) == ("growing", 8)
+    assert verdict.runs_until_limit == 100
+    assert [culprit.name for culprit in verdict.culprits] == ["pkg.cache"]
+
+
+def test_a_cell_that_does_not_grow_costs_nothing(house):
+    for _ in range(20):
+        house.run(kept=0)
+    assert (house.settled, house.censuses) == (0, 0)
+    assert house.watch.verdicts()[0].kind == "steady"
+
+
+@pytest.mark.parametrize(("settle_s", "census_s"), [(0.5, 0.1), (0.01, 2.0)])
+def test_measuring_takes_a_twentieth_of_the_time_at_most(settle_s, census_s):
+    house = House(settle_s, census_s)
+    began = house.clock.now
+    for _ in range(200):
+        house.run(pause_s=1)
+    spent = house.settled * settle_s + house.censuses * census_s
+    assert spent <= 0.05 * (house.clock.now - began) + settle_s + census_s
+
+
+def test_who_asks_waits_for_the_census_that_did_not_fit():
+    house = House(census_s=1.0)
+    for _ in range(6):
+        house.run(pause_s=0.5)
+    assert house.censuses == 1
+    [verdict] = house.watch.verdicts()
+    assert house.censuses == 2
+    assert verdict.culprits[0].name == "pkg.cache"
+    house.watch.verdicts()
+    assert house.censuses == 2, "nothing has run since: there is nothing new to count"
+
+
+def test_an_edit_begins_anew(house):
+    for _ in range(4):
+        house.run()
+    house.run(source="edited")
+    assert house.watch.verdicts() == []
+    house.run(source="edited")
+    assert house.watch.verdicts()[0].runs == 2
+
+
+def test_growing_cells_come_first_the_fastest_at_the_top(house):
+    for _ in range(6):
+        house.run(kept=0, cell="steady")
+        house.run(kept=4, cell="slow")
+        house.run(kept=16, cell="fast")
+    assert [verdict.cell for verdict in house.watch.verdicts()] == ["fast", "slow", "steady"]
+
+
+def test_what_is_remembered_is_bounded(house):
+    for number in range(500):
+        house.run(cell=str(number))
+    for number in range(450, 500):
+        for _ in range(3):
+            house.run(cell=str(number))
+    cases = house.watch._cases
+    assert len(cases) <= 200
+    assert sum(bool(case.censuses and len(case.censuses[-1].sizes)) for case in cases.values()) <= 8
+    for _ in range(300):
+        house.run(cell="499")
+    assert len(cases["499"].runs) == 64
+    assert len(cases["499"].censuses) <= 4
+
+
+def test_without_names_there_is_a_verdict_and_no_culprit(house):
+    house.watch._take_census = lambda previous: None
+    for _ in range(5):
+        house.run()
+    [verdict] = house.watch.verdicts()
+    assert verdict.kind == "growing"
+    assert verdict.culprits == ()
+    assert verdict.note
