@@ -164,7 +164,7 @@ class Session:
         is_long = ended - run.began >= LONG_RUN_S
         with self._lock:
             try:
-                after, mark = self._reader.read()
+                after, mark = self._reader.read(heap=run.before.heap_bytes is not None)
                 self._fold(mark)
                 curve = last_part(self._sampler.curve(), ended - run.began, CURVE_POINTS) if is_long else Curve(0.0)
             finally:

@@ -240,7 +240,7 @@ class Walk:
             return
         own_dicts = [held for held in gc.get_referents(value) if type(held) is dict and "__builtins__" not in held]
         # Asking a function for its dict makes one; so it is asked only if it may have one already.
-        if own_dicts and any(held is not value.__builtins__ for held in own_dicts):  # type: ignore[attr-defined]
+        if own_dicts and any(held is not value.__builtins__ for held in own_dicts):
             self._attributes(value, name, depth)
         for number, cell in enumerate(value.__closure__ or ()):
             held = _content(cell)

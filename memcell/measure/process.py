@@ -21,9 +21,9 @@ from memcell.measure.watcher import PAGE
 from memcell.records import Sample
 from memcell.units import GIB, MIB
 
-#: Reading the heap may take this part of wall time. glibc's mallinfo2 walks every free block: 0.7 µs on a tidy heap
-#: but 10 ms with 200,000 free blocks, which a hook must not pay for each cell.
-HEAP_SHARE = 0.05
+#: Reading the heap before a run may take this part of wall time, and as much again after it. glibc's mallinfo2 walks
+#: every free block: 0.7 µs on a tidy heap but 10 ms with 200,000 free blocks, which a hook must not pay for each cell.
+HEAP_SHARE = 0.025
 
 
 class ProcessReader(Protocol):
@@ -36,10 +36,14 @@ class ProcessReader(Protocol):
         """What malloc has handed out, in bytes, whatever reading costs; None where that is unknown."""
 
     def sample(self) -> Sample:
-        """The full reading."""
+        """The full reading; the heap only where that is not too dear just now."""
 
-    def read(self) -> tuple[Sample, int | None]:
-        """The full reading, and the peak as ``peak`` tells it."""
+    def read(self, *, heap: bool) -> tuple[Sample, int | None]:
+        """The full reading, and the peak as ``peak`` tells it.
+
+        Args:
+            heap: Read the heap, too: one end without the other would say nothing.
+        """
 
     def reset_peak(self) -> bool:
         """Begin a new peak at the present level; tells whether the platform allows that."""
@@ -79,6 +83,10 @@ class HeapGauge:
     def bytes_in_use_now(self) -> int:
         """The bytes in use, whatever reading costs."""
         return self._budget.spend(self._read)
+
+    def is_affordable(self) -> bool:
+        """Whether another reading fits into its share of time."""
+        return self._budget.allows()
 
     def bytes_in_use(self) -> int | None:
         """The bytes in use; None while another reading would take more than its share of time."""
@@ -165,14 +173,13 @@ class LinuxReader:
         rss, both = int(resident) * PAGE, int(shared) * PAGE
         file, shmem = self._file_and_shmem
         if file + shmem != both:
-            return self.read()[0]
+            return self.read(heap=self._heap is not None and self._heap.is_affordable())[0]
         return Sample(rss, rss - both, file, shmem, self._heap.bytes_in_use() if self._heap else None)
 
-    def read(self) -> tuple[Sample, int | None]:
+    def read(self, *, heap: bool) -> tuple[Sample, int | None]:
         mark, rss, anon, file, shmem = self._fields()
         self._file_and_shmem = file, shmem
-        heap = self._heap.bytes_in_use() if self._heap else None
-        return Sample(rss, anon, file, shmem, heap), self._known(mark)
+        return Sample(rss, anon, file, shmem, self.heap() if heap else None), self._known(mark)
 
     def reset_peak(self) -> bool:
         if self._pid != os.getpid():
@@ -234,8 +241,8 @@ class PsutilReader:
     def sample(self) -> Sample:
         return Sample(self.rss(), heap_bytes=self._heap.bytes_in_use() if self._heap else None)
 
-    def read(self) -> tuple[Sample, int | None]:
-        return self.sample(), self.peak()
+    def read(self, *, heap: bool) -> tuple[Sample, int | None]:
+        return Sample(self.rss(), heap_bytes=self.heap() if heap else None), self.peak()
 
     def reset_peak(self) -> bool:
         self._lifetime_mark = self._mark()

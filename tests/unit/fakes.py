@@ -42,7 +42,7 @@ class FakeReader:
     def sample(self) -> Sample:
         return Sample(self.rss(), anon_bytes=self.rss())
 
-    def read(self) -> tuple[Sample, int | None]:
+    def read(self, *, heap: bool = False) -> tuple[Sample, int | None]:
         return self.sample(), self.peak()
 
     def reset_peak(self) -> bool:

@@ -219,6 +219,18 @@ def test_no_time_is_said_and_no_guess_is_made(make, module):
     assert not held.complete
 
 
+def test_a_search_that_was_cut_short_says_so(module):
+    def function():
+        pass
+
+    data = bytes(bytearray(b"some data of its own"))
+    function.cache = {"key": data}
+    gc.collect()
+    ticks = itertools.count()
+    (held,) = find_holders([data], deadline_s=3, clock=lambda: next(ticks))
+    assert not held.complete
+
+
 def test_nothing_is_kept(module):
     thing = Thing()
     module.NAME = thing
