@@ -82,9 +82,7 @@ class LeakWatch:
                 self._cases.popitem(last=False)
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
-        case.grown_bytes += (
-            run.retained_bytes + run.cleaned_bytes + run.children_after_bytes - run.children_before_bytes
-        )
+        case.grown_bytes += _growth(run)
         if is_suspicious(tuple(case.runs)):
             if self._can_settle():
                 self._settle_last_run(case)
@@ -144,6 +142,14 @@ class LeakWatch:
         censuses, growths = tuple(case.censuses), tuple(case.growths)[-(len(case.censuses) - 1) :]
         culprits = tuple(compare(censuses, growths))
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
+
+
+def _growth(run: Run) -> int:
+    """What a run added, wherever it shows: also inside memory that malloc had kept, and in child processes."""
+    own = run.retained_bytes + run.cleaned_bytes
+    if run.heap_before_bytes is not None and run.heap_after_bytes is not None:
+        own = max(own, run.heap_after_bytes - run.heap_before_bytes)
+    return own + run.children_after_bytes - run.children_before_bytes
 
 
 def _without_sizes(census: Census) -> Census:
