@@ -138,7 +138,8 @@ class LeakWatch:
         if verdict.kind != "growing":
             return verdict
         if len(case.censuses) < 2:
-            return replace(verdict, note=verdict.note or "run it once more to learn what holds it")
+            again = "run it once more to learn what holds it"
+            return replace(verdict, note=f"{verdict.note}; {again}" if verdict.note else again)
         censuses, growths = tuple(case.censuses), tuple(case.growths)[-(len(case.censuses) - 1) :]
         culprits = tuple(compare(censuses, growths))
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))

@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from memcell.explain.census import Census, take_census
 
 #: A census may take this long at once, beside its share of wall time.
-_DEADLINE_S = 0.5
+_DEADLINE_S = 1.0
 
 
 def census_taker(shell: InteractiveShell) -> Callable[[Census | None], Census | None]:

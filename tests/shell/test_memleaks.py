@@ -18,6 +18,7 @@ def patient(shell, session, monkeypatch):
     """A shell whose user takes long between two cells, so that every measurement fits its share of time."""
     shell.run_cell("def hub(): pass\nhub.kept = {}")
     shell.run_cell("pass")  # loads what the first run needs
+    monkeypatch.setattr("memcell.ipython.census._DEADLINE_S", 30.0)
     session._settle()  # what other tests have left in this process goes first
     for budget in (session.leaks._settle_budget, session.leaks._census_budget):
         monkeypatch.setattr(budget, "_share", 1e9)
