@@ -556,6 +556,9 @@ gives back.
 | what | library | made to hold | held | deleted | cleaned | came back | why |
 |---|---|---|---:|---:|---:|---:|---|
 {hopeless}
+
+networkx and python-igraph keep nothing of their own beside the graphs, so there is nothing to clean. phasic keeps C memory
+for which it has no call (its `clear_caches()` deletes files on disk): only a process of its own gives that back.
 """
 
 
