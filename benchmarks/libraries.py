@@ -557,8 +557,8 @@ gives back.
 |---|---|---|---:|---:|---:|---:|---|
 {hopeless}
 
-networkx and python-igraph keep nothing of their own beside the graphs, so there is nothing to clean. phasic keeps C memory
-for which it has no call (its `clear_caches()` deletes files on disk): only a process of its own gives that back.
+networkx and python-igraph keep nothing of their own beside the graphs: there is nothing to clean. phasic keeps memory
+of C for which it has no call (its `clear_caches()` deletes files on disk): only a process of its own gives that back.
 """
 
 

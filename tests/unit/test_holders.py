@@ -131,7 +131,9 @@ def test_a_generator(make):
 
     generator = generate(thing)
     next(generator)
-    assert f"generator {generator.__qualname__}" in holders_of(thing)
+    # Before Python 3.11 a generator's variables are in a frame object that does not tell whose it is.
+    expected = f"generator {generator.__qualname__}" if sys.version_info >= (3, 11) else "a frame, in generate()"
+    assert expected in holders_of(thing)
 
 
 def test_the_last_traceback(make, monkeypatch):
