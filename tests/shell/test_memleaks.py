@@ -8,7 +8,7 @@ import pytest
 
 import memcell
 
-LEAK = "import memcell\nhub.kept[len(hub.kept)] = bytearray(b'x') * (16 << 20)"
+LEAK = "import memcell\nhub.kept[len(hub.kept)] = bytearray(b'x') * (48 << 20)"
 CYCLE = "class Node: pass\nnode = Node(); node.self = node; node.data = bytearray(b'x') * (16 << 20)"
 STEADY = "data = bytearray(b'x') * (16 << 20)"
 
@@ -34,19 +34,19 @@ def test_a_leak_is_found_with_what_holds_it_and_the_line_that_fixes_it(patient, 
     rerun(patient, LEAK, 5)
     [verdict] = memcell.leaks()
     assert verdict.kind == "growing"
-    assert verdict.bytes_per_run == pytest.approx(16 << 20, rel=0.1)
+    assert verdict.bytes_per_run == pytest.approx(48 << 20, rel=0.15)
     assert verdict.culprits[0].name.endswith("hub.kept")
     assert verdict.culprits[0].sizes[-1] == 5
     capsys.readouterr()
     patient.run_cell("%memleaks").raise_error()
     out = capsys.readouterr().out
-    assert re.search(r"growing +\+1[5-8]\.\d MiB +5 .*hub\.kept: .*→ 5 entries", out), out
+    assert re.search(r"growing +\+[45]\d\.\d MiB +5 .*hub\.kept: .*→ 5 entries", out), out
     before = session.health.look()
     fix = out[out.index("to fix it:") :].splitlines()[1]
     patient.run_cell(fix)
     patient.run_cell("%memclean -q")
     assert patient.user_ns["hub"].kept == {}
-    assert before - session.health.look() > 64 << 20
+    assert before - session.health.look() > 200 << 20
 
 
 @pytest.mark.parametrize("source", [CYCLE, STEADY], ids=["garbage", "rebound"])
@@ -80,7 +80,7 @@ def test_a_mistake_is_said_in_one_line(shell, capsys):
 
 def test_an_edited_cell_begins_anew(patient):
     rerun(patient, LEAK, 3)
-    patient.run_cell(LEAK.replace("16 <<", "17 <<"))
+    patient.run_cell(LEAK.replace("48 <<", "49 <<"))
     assert all(verdict.runs == 3 for verdict in memcell.leaks())
 
 
