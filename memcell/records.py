@@ -1,7 +1,7 @@
 """What the rooms hand to one another: frozen records, in bytes and seconds.
 
-Text is made from them in ``view``; nothing here reads memory, draws or judges. The file is long because every field is
-described; records that belong together are read together, so it is not split.
+Text is made from them in ``view``; nothing here reads memory, draws or judges. The file is long because every field
+is described; records that belong together are read together, so it is not split.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Made on first use; shells and ``watch`` attach to it. It knows no IPython and draws nothing: what comes out are frozen
 records. The hooks of a shell call ``open`` and ``close`` for every cell, so what stands there has a budget of
-some ten microseconds and must not grow with the namespace, the history or the resident memory. It is the one place where
-the rooms meet, and so longer than most modules.
+some ten microseconds and must not grow with the namespace, the history or the resident memory. It is the one place
+where the rooms meet, and so longer than most modules.
 """
 
 from __future__ import annotations
