@@ -29,9 +29,8 @@ _CELLS = 200
 #: Cells whose last census is kept whole, some 100 KB each.
 _WHOLE_CENSUSES = 8
 _CENSUSES = 4
-#: The first collection of a session has no known cost. One microsecond an object is what a slow one takes.
-_COLLECTION_S_PER_OBJECT = 1e-6
-_FIRST_COLLECTION_S = 0.5
+#: The first collection of a session has no known cost: 0.1 s for so many objects that lie in order, seconds at worst.
+_MOST_OBJECTS_AT_FIRST = 2_000_000
 
 
 @dataclass(slots=True)
@@ -109,7 +108,7 @@ class LeakWatch:
 
     def _can_settle(self) -> bool:
         if not self._has_settled:
-            return len(gc.get_objects()) * _COLLECTION_S_PER_OBJECT <= _FIRST_COLLECTION_S
+            return len(gc.get_objects()) <= _MOST_OBJECTS_AT_FIRST
         return self._settle_budget.allows()
 
     def _settle_last_run(self, case: _Case) -> None:

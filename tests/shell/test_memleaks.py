@@ -97,8 +97,8 @@ def test_what_is_looked_at_is_not_kept_alive(patient, session):
 
 def test_watch_labels_have_verdicts_too(session):
     kept = []
-    for _ in range(5):
+    for _ in range(7):
         with session.watch("load"):
-            kept.append(bytearray(b"x") * (16 << 20))
+            kept.append(bytearray(b"x") * (64 << 20))
     [verdict] = memcell.leaks()
     assert (verdict.cell, verdict.kind) == ("load", "growing")

@@ -337,8 +337,10 @@ def test_it_stops_at_the_deadline_and_says_so() -> None:
 
 def test_a_census_is_small() -> None:
     census = take_census({}, deadline_s=30)
-    assert census.sizes.nbytes() + census.counts.nbytes() < 300_000
     assert census.looked_at > 500
+    # 16 bytes a name, with what the arrays take themselves: 300 KB are enough for what a kernel has.
+    entries = census.looked_at + len(census.counts)
+    assert census.sizes.nbytes() + census.counts.nbytes() < 17 * entries + 1_000
 
 
 def test_an_outer_holder_is_named_instead_of_what_is_inside_it() -> None:
