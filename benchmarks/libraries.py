@@ -2,7 +2,8 @@
 
 Every workload makes its library hold memory in a fresh process, and three levels are read: with all of it held, after
 the user's own names are deleted and the garbage is collected, and after the cleaner (with gc and trim). ``--write``
-puts the measured rows into ``docs/libraries.md`` and leaves the others as they are.
+puts the measured rows into ``docs/libraries.md`` and leaves the others as they are. Most of this long file is the
+table of workloads, one after the other.
 """
 
 from __future__ import annotations

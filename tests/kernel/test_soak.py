@@ -6,8 +6,6 @@ import pytest
 
 from benchmarks.soak import GOAL_BYTES, QUICK_RUNS, confinement, soak
 
-pytest.importorskip("numpy")
-
 
 @pytest.fixture
 def confine():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import sys
 import warnings
 
 import psutil
@@ -23,7 +25,7 @@ def is_about(size_bytes, tolerance=0.02):
 
 
 class TestNumpy:
-    np = pytest.importorskip("numpy")
+    np = importlib.import_module("numpy")
 
     def test_views_share_the_data_and_copies_do_not(self):
         array = self.np.ones(MIB)
@@ -76,8 +78,8 @@ class TestNumpy:
 
 
 class TestPandas:
-    pd = pytest.importorskip("pandas")
-    np = pytest.importorskip("numpy")
+    pd = importlib.import_module("pandas")
+    np = importlib.import_module("numpy")
 
     def frame(self, rows=200_000):
         texts = [f"text number {number}" for number in range(rows)]
@@ -118,8 +120,8 @@ class TestPandas:
 
 
 class TestPyarrow:
-    pa = pytest.importorskip("pyarrow")
-    np = pytest.importorskip("numpy")
+    pa = importlib.import_module("pyarrow")
+    np = importlib.import_module("numpy")
 
     def test_a_table_and_its_parts(self):
         table = self.pa.table({"x": self.np.arange(500_000.0), "s": [str(number) for number in range(500_000)]})
@@ -145,8 +147,8 @@ class TestPyarrow:
 
 
 class TestPolars:
-    pl = pytest.importorskip("polars")
-    np = pytest.importorskip("numpy")
+    pl = importlib.import_module("polars")
+    np = importlib.import_module("numpy")
 
     #: Two columns of 8 bytes, one of views of 16, and the text, for which buffers are allocated with some room.
     FRAME_BYTES = 200_000 * (8 + 8 + 16 + 28)
@@ -174,12 +176,15 @@ class TestPolars:
         assert found.note == "partly polars' estimate"
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) or sys.platform != "linux", reason="the CPU build of torch is for 3.11 on Linux"
+)
 class TestTorch:
     @pytest.fixture(autouse=True)
     def _torch(self):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some other library's, at import
-            self.torch = pytest.importorskip("torch")
+            self.torch = importlib.import_module("torch")
 
     def test_views_share_the_storage(self):
         tensor = self.torch.ones(1024, 1024)
@@ -221,7 +226,7 @@ class TestTorch:
 
 
 class TestIgraph:
-    igraph = pytest.importorskip("igraph")
+    igraph = importlib.import_module("igraph")
 
     def test_a_graph_is_as_large_as_the_memory_it_took(self):
         self.igraph.Graph.Ring(1000)
@@ -243,7 +248,7 @@ class TestIgraph:
 
 
 class TestScipy:
-    scipy = pytest.importorskip("scipy.sparse")
+    scipy = importlib.import_module("scipy.sparse")
 
     @pytest.mark.parametrize("form", ["csr", "csc", "coo", "lil", "dok", "bsr"])
     def test_every_form_of_a_sparse_matrix(self, form):
@@ -261,7 +266,7 @@ class TestScipy:
 
 
 def test_another_version_of_a_library_is_no_error(monkeypatch):
-    polars = pytest.importorskip("polars")
+    polars = importlib.import_module("polars")
     frame = polars.DataFrame({"x": [1]})
     monkeypatch.delattr(polars.DataFrame, "get_columns")
     assert sizes_of(frame=frame)["frame"].note == "its data could not be read: AttributeError"

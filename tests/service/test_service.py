@@ -16,10 +16,6 @@ import pytest
 
 from memcell.units import MIB
 
-for _library in ("joblib", "sklearn", "starlette", "uvicorn"):
-    if importlib.util.find_spec(_library) is None:
-        pytest.skip(f"{_library} is not installed: pip install 'memcell[service]'", allow_module_level=True)
-
 FOLDER = Path(__file__).parents[2] / "docs" / "service"
 #: What the model takes: the file has 62 MiB, all of it the trees' nodes.
 MODEL_MIB = 60

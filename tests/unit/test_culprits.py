@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import logging
 import logging.handlers
 import sys
@@ -20,7 +21,7 @@ from memcell.explain.census import Census, Grown, Sizes, take_census
 from memcell.explain.culprits import compare, native_note
 from memcell.units import MIB
 
-np = pytest.importorskip("numpy")
+np = importlib.import_module("numpy")
 
 _SIZE = 200_000  # elements of 8 bytes
 _GROWTH = _SIZE * 8
@@ -91,7 +92,7 @@ def test_the_fix_imports_what_the_user_has_not(acme: Any) -> None:
 
 
 def test_memory_of_c_is_told_by_the_number_of_its_objects() -> None:
-    mmap = pytest.importorskip("mmap")
+    mmap = importlib.import_module("mmap")
     names: dict[str, Any] = {"maps": []}
     culprit = _first(names, lambda: names["maps"].append(mmap.mmap(-1, 4096)))
     assert culprit.name == "__main__.maps"
@@ -145,7 +146,7 @@ def test_a_variable_that_is_bound_to_something_larger() -> None:
 
 
 def test_a_frame_that_is_bound_to_a_larger_one() -> None:
-    pd = pytest.importorskip("pandas")
+    pd = importlib.import_module("pandas")
     names: dict[str, Any] = {"df": pd.DataFrame({"a": np.ones(9)})}
     more = pd.DataFrame({"a": np.ones(_SIZE)})
     culprit = _first(names, lambda: names.update(df=pd.concat([names["df"], more], ignore_index=True)))
