@@ -546,8 +546,8 @@ _NO_LEAKS = [
         "steady",
         "import torch; m = torch.nn.Linear(500, 500); o = torch.optim.SGD(m.parameters(), 0.1)\n"
         "for _ in range(3): m(torch.rand(64, 500)).sum().backward()",
-        "losses = []\nfor _ in range(20):\n    o.zero_grad(); l = m(torch.rand(64, 500)).sum()\n    l.backward(); o.step()\n"
-        "    losses.append(l.item())",
+        "losses = []\nfor _ in range(20):\n    o.zero_grad(); l = m(torch.rand(64, 500)).sum()\n"
+        "    l.backward(); o.step()\n    losses.append(l.item())",
     ),
     _cell(
         "workers_that_are_joined",
@@ -565,7 +565,8 @@ _NO_LEAKS = [
         "query_in_polars",
         "steady",
         "import polars as pl, numpy as np; k = np.arange(300_000) % 50\n"
-        "df = pl.DataFrame({'k': k, 'v': np.random.rand(300_000)})\nr = df.lazy().group_by('k').agg(pl.col('v').mean()).collect()",
+        "df = pl.DataFrame({'k': k, 'v': np.random.rand(300_000)})\n"
+        "r = df.lazy().group_by('k').agg(pl.col('v').mean()).collect()",
         "r = df.lazy().group_by('k').agg(pl.col('v').mean()).collect()",
     ),
     _cell(
