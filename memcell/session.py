@@ -281,11 +281,14 @@ class Session:
             self.history.replace_last(noted)
 
     def _census(self, previous: Census | None) -> Census | None:
-        if self.take_census is not None:
-            return self.take_census(previous)
         from memcell.explain.census import take_census
 
-        return take_census(vars(sys.modules["__main__"]), previous=previous)
+        if self.take_census is not None:
+            census = self.take_census(previous)
+        else:
+            census = take_census(vars(sys.modules["__main__"]), previous=previous)
+        trim_heap()  # else the next trim would take what the census has freed for garbage of the run before it
+        return census
 
     def _settle(self) -> int:
         self._collector.collect()

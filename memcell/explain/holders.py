@@ -139,11 +139,10 @@ class _Search:
             steps.append(probe)
             missing = _unseen_references(steps, referrers)
             del steps[-1]
-        above = self._up(steps, referrers)
         for step, count in zip(steps, missing, strict=False):
             if count:
-                self._fallbacks[step.origin] = UNSEEN
-        return above
+                self._fallbacks[step.origin] = UNSEEN  # unless the way up leads to somebody who is seen
+        return self._up(steps, referrers)
 
     def _up(self, steps: list[_Step], referrers: list[Any]) -> list[_Step]:
         """Name these referrers, and return those that have no name of their own."""
@@ -222,7 +221,10 @@ class _Search:
 
 
 def _referrers(steps: list[_Step]) -> list[Any]:
-    return gc.get_referrers(*[step.value for step in steps])
+    mark = _Probe()
+    found = gc.get_referrers(*[step.value for step in steps], mark)
+    # From CPython 3.13 on the tuple of these very arguments is among them; the mark at its end tells it.
+    return [referrer for referrer in found if not (type(referrer) is tuple and referrer and referrer[-1] is mark)]
 
 
 def _unseen_references(steps: list[_Step], referrers: list[Any]) -> list[int]:
