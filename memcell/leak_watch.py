@@ -92,9 +92,11 @@ class LeakWatch:
     def verdicts(self) -> list[Verdict]:
         """One verdict for each cell that was run at least twice, growing ones first, the fastest at the top.
 
-        Who asks waits for what was too dear to do unasked: a census of cells that grew since the last one.
+        Who asks waits for what was too dear to do unasked: a collection if the last run was left without one, and a
+        census of cells that grew since the last one.
         """
         limit = self._limit()
+        self._settle_asked()
         judged = [(case, judge(tuple(case.runs), limit)) for case in self._cases.values() if len(case.runs) > 1]
         judged.sort(key=lambda pair: -pair[1].bytes_per_run)
         asked = [case for case, verdict in judged if verdict.kind == "growing" and case.grown_bytes > 0]
@@ -111,9 +113,19 @@ class LeakWatch:
             return len(gc.get_objects()) <= _MOST_OBJECTS_AT_FIRST
         return self._settle_budget.allows()
 
+    def _settle_asked(self) -> None:
+        """Find out how much of the growth of the cell that ran last is garbage, if it seems to leak."""
+        case = next(reversed(self._cases.values()), None)
+        if case is None or case.runs[-1].settled_bytes is not None or len(gc.get_objects()) > _MOST_OBJECTS_AT_FIRST:
+            return
+        if judge(tuple(case.runs)).kind == "growing":
+            self._settle_last_run(case)
+
     def _settle_last_run(self, case: _Case) -> None:
         self._has_settled = True
         settled_bytes = self._settle_budget.spend(self._settle)
+        # No more than there was at the run's end: what has come since, if it was asked for later, is not the run's.
+        settled_bytes = min(settled_bytes, case.runs[-1].after_bytes)
         case.runs[-1] = replace(case.runs[-1], settled_bytes=settled_bytes)
 
     def _count(self, case: _Case) -> None:

@@ -52,6 +52,7 @@ from memcell.watch_block import Watch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from memcell.explain.ballast import Ballast
     from memcell.explain.census import Census
     from memcell.leak_watch import LeakWatch
     from memcell.measure.limits import LimitReader
@@ -268,6 +269,12 @@ class Session:
     # Explaining
 
     @functools.cached_property
+    def _ballast(self) -> Ballast:
+        from memcell.explain.ballast import Ballast  # with the first census
+
+        return Ballast(self._reader.rss)
+
+    @functools.cached_property
     def leaks(self) -> LeakWatch:
         """Follows the cells that are run again. Made after the first run: it loads what ``%load_ext`` can spare."""
         from memcell.leak_watch import LeakWatch
@@ -283,16 +290,18 @@ class Session:
     def _census(self, previous: Census | None) -> Census | None:
         from memcell.explain.census import take_census
 
-        if self.take_census is not None:
-            census = self.take_census(previous)
-        else:
-            census = take_census(vars(sys.modules["__main__"]), previous=previous)
+        with self.own(), self._ballast.lifted():
+            if self.take_census is not None:
+                census = self.take_census(previous)
+            else:
+                census = take_census(vars(sys.modules["__main__"]), previous=previous)
         trim_heap()  # else the next trim would take what the census has freed for garbage of the run before it
         return census
 
     def _settle(self) -> int:
-        self._collector.collect()
-        trim_heap()
+        with self.own():
+            self._collector.collect()
+            trim_heap()
         return self._reader.rss()
 
     # Cleaning

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import linear_regression, median
 from typing import NamedTuple
@@ -29,6 +29,8 @@ _ENOUGH_SETTLED = 3
 _STEADY_NOISE = 1.0
 #: What the first run alone leaves counts as a warm-up from here on (MiB); below, it is what the cell computes.
 _NOTABLE = 16.0
+#: Garbage of less than this part of what a run adds does not matter.
+_LITTLE = 0.1
 #: Runs that ``is_suspicious`` looks at.
 _RECENT = 6
 #: Where settled levels have shown that nothing stays, it is looked again after so many runs.
@@ -174,10 +176,19 @@ def _probability(deviations: float) -> float:
 def _judge_memory(runs: Sequence[Run]) -> _Finding:
     """Settled levels where there are enough of them; else raw ones, of which the heap in use tells leak from slack."""
     memory = _memory(runs)
+    if not memory.is_settled:
+        return _judge_unsettled(runs, memory)
     x, y = memory.judged()
     found = _judged("memory", x, y, memory.levels, errors_stay=memory.errors_stay)
-    if memory.is_settled:
-        return found if found.kind != "growing" or _settled_grow(memory, found.rate) else _unconfirmed(found)
+    return found if found.kind != "growing" or _settled_grow(memory, found.rate) else _unconfirmed(found)
+
+
+def _judge_unsettled(runs: Sequence[Run], settled: _Curve) -> _Finding:
+    """The finding from raw levels; a last one that is settled, since somebody asked, confirms or refutes it."""
+    memory = _raw(runs)
+    found = _judged("memory", range(len(runs)), memory.levels, settled.levels, errors_stay=memory.errors_stay)
+    if found.kind == "growing" and settled.settled_at and settled.settled_at[-1] == len(runs) - 1:
+        return _checked(found, settled)
     heap = _heap(runs)
     if heap is None or len(runs) < 3:
         return _doubted(found, "garbage was not collected") if found.kind == "growing" else found
@@ -190,6 +201,16 @@ def _judge_memory(runs: Sequence[Run]) -> _Finding:
     if in_use.kind == "growing" and _fits(runs[-1]):
         return _doubted(in_use, "inside memory that the process had already")
     return found
+
+
+def _checked(found: _Finding, settled: _Curve) -> _Finding:
+    """Growth of raw levels, in the light of what is left of it after a garbage collection at its end."""
+    rise = settled.levels[-1] - settled.levels[0]
+    rate = rise / (len(settled.levels) - 1)
+    if rate >= max(LEAST_RATE, found.rate / 3):
+        return replace(found, rate=min(found.rate, rate))
+    kind: VerdictKind = "steady" if rise < _STEADY_NOISE else "warming"
+    return _Finding("memory", kind, 0.0, 0.5, settled.levels, rise, "what grew was garbage, which was collected now")
 
 
 def _settled_grow(memory: _Curve, rate: float) -> bool:
@@ -275,9 +296,15 @@ def _curve(runs: Sequence[Run], ends: Sequence[_Ends]) -> _Curve:
     for gap, end in zip(_gaps(runs, ends), ends[1:], strict=True):
         levels.append(levels[-1] + gap + end.after - end.before + end.cleaned)
     settled_at = [index for index, end in enumerate(ends) if end.is_settled]
-    with_garbage = sum(ends[index].garbage >= LEAST_RATE / 2 for index in settled_at)
+    with_garbage = sum(_leaves_garbage(ends[index]) for index in settled_at)
     apart = sum(run.number > last.number + 1 for last, run in pairwise(runs))
     return _Curve(levels, settled_at, 4 * with_garbage >= 3 * max(1, len(settled_at)), 4 * apart >= len(runs))
+
+
+def _leaves_garbage(ends: _Ends) -> bool:
+    """Whether so much of what a run added was garbage that its raw level would mislead."""
+    added = ends.after + ends.garbage - ends.before + ends.cleaned
+    return ends.garbage >= max(LEAST_RATE / 2, _LITTLE * added)
 
 
 def _gaps(runs: Sequence[Run], ends: Sequence[_Ends]) -> list[float]:
@@ -310,6 +337,15 @@ def _gaps(runs: Sequence[Run], ends: Sequence[_Ends]) -> list[float]:
 def _memory(runs: Sequence[Run]) -> _Curve:
     """This process's own memory: resident, and neither mapped files nor shared memory, as far as these are known."""
     return _curve(runs, [_memory_ends(run) for run in runs])
+
+
+def _raw(runs: Sequence[Run]) -> _Curve:
+    """The same without a look at what was garbage."""
+    return _curve(runs, [_raw_ends(_memory_ends(run)) for run in runs])
+
+
+def _raw_ends(ends: _Ends) -> _Ends:
+    return _Ends(ends.before, ends.after + ends.garbage, ends.cleaned)
 
 
 def _memory_ends(run: Run) -> _Ends:
