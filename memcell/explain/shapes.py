@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from statistics import variance
 
 #: Differences below this (in MiB, the unit of the levels) are never evidence: pages, and the bookkeeping of the shell.
 RESOLUTION = 0.05
@@ -178,9 +177,13 @@ def _evidence(sums: _Sums, start: int) -> float:
     level_evidence = _as_normal(slope * math.sqrt(sums.spread(start)) / deviation, count - 2)
     if count <= _FEWEST or not (sums.errors_stay or _wanders(sums, start)):
         return level_evidence
+    # A step over several positions is the sum of as many, and so is its variance.
     steps = [b - a for a, b in pairwise(sums.y[start:])]
-    deviation = math.sqrt(variance(steps) + RESOLUTION**2)
-    step_evidence = _as_normal(sum(steps) / len(steps) * math.sqrt(len(steps)) / deviation, len(steps) - 1)
+    widths = [b - a for a, b in pairwise(sums.x[start:])]
+    mean = sum(steps) / sum(widths)
+    squares = sum((step - mean * width) ** 2 / width for step, width in zip(steps, widths, strict=True))
+    deviation = math.sqrt(squares / (len(steps) - 1) + RESOLUTION**2)
+    step_evidence = _as_normal(mean * math.sqrt(sum(widths)) / deviation, len(steps) - 1)
     return min(level_evidence, step_evidence + _STEPS_FALL_SHORT)
 
 
