@@ -114,11 +114,11 @@ class LeakWatch:
         return self._settle_budget.allows()
 
     def _settle_asked(self) -> None:
-        """Find out how much of the growth of the cell that ran last is garbage, if it seems to leak."""
+        """Find out how much of what the cell that ran last has added is garbage, if it may be a leak."""
         case = next(reversed(self._cases.values()), None)
         if case is None or case.runs[-1].settled_bytes is not None or len(gc.get_objects()) > _MOST_OBJECTS_AT_FIRST:
             return
-        if judge(tuple(case.runs)).kind == "growing":
+        if is_suspicious(tuple(case.runs)) or judge(tuple(case.runs)).kind == "growing":
             self._settle_last_run(case)
 
     def _settle_last_run(self, case: _Case) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import linear_regression, median
 from typing import NamedTuple
 
@@ -185,14 +185,15 @@ def _judge_memory(runs: Sequence[Run]) -> _Finding:
 
 def _judge_unsettled(runs: Sequence[Run], settled: _Curve) -> _Finding:
     """The finding from raw levels; a last one that is settled, since somebody asked, confirms or refutes it."""
-    memory = _raw(runs)
+    memory, heap = _raw(runs), _heap(runs)
     found = _judged("memory", range(len(runs)), memory.levels, settled.levels, errors_stay=memory.errors_stay)
+    in_use = None
+    if heap is not None and len(runs) >= 3:
+        in_use = _judged("memory", range(len(runs)), heap.levels, heap.levels, errors_stay=heap.errors_stay)
     if found.kind == "growing" and settled.settled_at and settled.settled_at[-1] == len(runs) - 1:
-        return _checked(found, settled)
-    heap = _heap(runs)
-    if heap is None or len(runs) < 3:
+        return _checked(found, settled, in_use)
+    if heap is None or in_use is None:
         return _doubted(found, "garbage was not collected") if found.kind == "growing" else found
-    in_use = _judged("memory", range(len(runs)), heap.levels, heap.levels, errors_stay=heap.errors_stay)
     if found.kind == "growing" and heap.levels[-1] - heap.levels[0] < (memory.levels[-1] - memory.levels[0]) / 4:
         note = "the heap in use is flat: what grows is kept by the allocator, or past it"
         return _Finding("memory", "steady", 0.0, 0.5, memory.levels, note=note)
@@ -203,14 +204,21 @@ def _judge_unsettled(runs: Sequence[Run], settled: _Curve) -> _Finding:
     return found
 
 
-def _checked(found: _Finding, settled: _Curve) -> _Finding:
+def _checked(found: _Finding, settled: _Curve, in_use: _Finding | None) -> _Finding:
     """Growth of raw levels, in the light of what is left of it after a garbage collection at its end."""
-    rise = settled.levels[-1] - settled.levels[0]
-    rate = rise / (len(settled.levels) - 1)
-    if rate >= max(LEAST_RATE, found.rate / 3):
-        return replace(found, rate=min(found.rate, rate))
-    kind: VerdictKind = "steady" if rise < _STEADY_NOISE else "warming"
-    return _Finding("memory", kind, 0.0, 0.5, settled.levels, rise, "what grew was garbage, which was collected now")
+    count, levels = len(settled.levels), settled.levels
+    rate = (levels[-1] - levels[0]) / (count - 1)
+    if rate < max(LEAST_RATE, found.rate / 3):
+        kind: VerdictKind = "steady" if levels[-1] - levels[0] < _STEADY_NOISE else "warming"
+        note = "what grew was garbage, which was collected now"
+        return _Finding("memory", kind, 0.0, 0.5, levels, levels[-1] - levels[0], note)
+    if in_use is None or in_use.kind != "growing":
+        # What was above a later level did not stay.
+        stayed = list(accumulate(reversed(levels), min))[::-1]
+        resting = _judged("memory", range(count), stayed, levels, errors_stay=settled.errors_stay)
+        if resting.kind != "growing":
+            return resting
+    return replace(found, rate=min(found.rate, rate))
 
 
 def _settled_grow(memory: _Curve, rate: float) -> bool:
