@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 #: A piece is small enough to come from the interpreter's own arenas, as the objects of a census do, with its header.
 _PIECE_BYTES = 480
-_HEADER_BYTES = bytes().__sizeof__()
+_HEADER_BYTES = b"".__sizeof__()
 #: Whatever another thread adds meanwhile, no more than this is held.
 _MOST_BYTES = 16 << 20
 
@@ -15,8 +15,8 @@ _MOST_BYTES = 16 << 20
 class Ballast:
     """Small objects that stand where those of a census were, until the next one.
 
-    A census makes tens of thousands of objects and lets go of them, and the interpreter keeps that memory, some MiB. What
-    a cell keeps in its next runs would go into it, and not be seen in the level.
+    A census makes tens of thousands of objects and lets go of them, and the interpreter keeps that memory, some MiB.
+    What a cell keeps in its next runs would go into it, and not be seen in the level.
 
     Args:
         level: Reads resident memory.

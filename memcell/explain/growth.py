@@ -1,7 +1,6 @@
 """Whether a cell that is run again and again leaks: from its runs to a verdict. Pure; ``docs/verdicts.md`` says why so.
 
-What each run added is put together to a curve, from which is left out what is not the cell's: garbage, mapped files,
-what other cells did in between, and clean-ups. ``shapes`` says whether that curve goes on rising.
+What each run added is put together to a curve, by ``curves``. ``shapes`` says whether that curve goes on rising.
 """
 
 from __future__ import annotations
@@ -9,36 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
-from statistics import linear_regression, median
-from typing import NamedTuple
+from itertools import accumulate
+from statistics import linear_regression
 
+from memcell.explain import curves
+from memcell.explain.curves import ENOUGH_SETTLED, LEAST_RATE
 from memcell.explain.shapes import EVIDENCE, Shape, fit
 from memcell.records import Limit, Metric, Run, Verdict, VerdictKind
 from memcell.units import MIB, format_bytes
 
-#: Less than this per run is no leak to chase: it takes 8,000 runs to a GiB, and shells keep some kB of each run.
-LEAST_RATE = 0.125
 #: The latest points that are judged: enough for the faintest leak, and a verdict costs the same after 10,000 runs.
 WINDOW = 64
+#: The latest runs of which a curve is made: those before would change nothing.
+_LOOKED_AT = 4 * WINDOW
 #: Growth is not claimed from fewer: the first run is often a warm-up, and two steps are no trend.
 _FEWEST_RUNS = 4
-#: So many settled levels make the others unnecessary: three points are the fewest that show a line.
-_ENOUGH_SETTLED = 3
 #: Levels that spread less than this (standard deviation, MiB) around their mean are called steady.
 _STEADY_NOISE = 1.0
 #: What the first run alone leaves counts as a warm-up from here on (MiB); below, it is what the cell computes.
 _NOTABLE = 16.0
-#: Garbage of less than this part of what a run adds does not matter.
-_LITTLE = 0.1
 #: Runs that ``is_suspicious`` looks at.
 _RECENT = 6
 #: Where settled levels have shown that nothing stays, it is looked again after so many runs.
 _LOOK_AGAIN = 8
 #: Settled levels older than this many runs are forgotten.
 _FAR_BACK = 32
-#: Beyond this a reading is nonsense; it keeps sums of squares finite.
-_MOST = 1 << 60
 
 
 def series(history: Iterable[Run]) -> dict[str, list[Run]]:
@@ -72,17 +66,17 @@ def is_suspicious(runs: Sequence[Run]) -> bool:
     if len(runs) < 2 or not _has_grown(runs[-1]):
         return False
     recent = runs[-_RECENT:]
-    if any(_sets_record(curve) for curve in (_side_curve(recent, side) for side in _SIDES) if curve):
+    if any(_sets_record(curve) for curve in (curves.side_curve(recent, side) for side in curves.SIDES) if curve):
         return True
     settled_at = [
         index for index in range(max(0, len(runs) - _FAR_BACK), len(runs)) if runs[index].settled_bytes is not None
     ]
-    if len(settled_at) >= _ENOUGH_SETTLED:
-        levels = _memory(runs[settled_at[-_ENOUGH_SETTLED] :]).settled
+    if len(settled_at) >= ENOUGH_SETTLED:
+        levels = curves.memory(runs[settled_at[-ENOUGH_SETTLED] :]).settled
         if levels[-1] - levels[0] < LEAST_RATE * (len(levels) - 1):
             return len(runs) - 1 - settled_at[-1] >= _LOOK_AGAIN
-    heap = _heap(recent)
-    return _sets_record(_memory(recent).levels) or (heap is not None and _sets_record(heap.levels))
+    heap = curves.heap(recent)
+    return _sets_record(curves.memory(recent).levels) or (heap is not None and _sets_record(heap.levels))
 
 
 def judge(runs: Sequence[Run], limit: Limit | None = None) -> Verdict:
@@ -94,9 +88,10 @@ def judge(runs: Sequence[Run], limit: Limit | None = None) -> Verdict:
     """
     if not runs:
         return Verdict("", "", "unknown", "memory", 0, 0.0, 0, note="never run")
+    count, runs = len(runs), runs[-_LOOKED_AT:]
     candidates = [_judge_memory(runs)]
-    for side in _SIDES:
-        levels = _side_curve(runs, side)
+    for side in curves.SIDES:
+        levels = curves.side_curve(runs, side)
         if levels:
             candidates.append(_judged(side, range(len(levels)), levels, levels))
     found = max(candidates, key=_weight)
@@ -108,7 +103,7 @@ def judge(runs: Sequence[Run], limit: Limit | None = None) -> Verdict:
         metric=found.metric,
         bytes_per_run=round(found.rate * MIB) if is_growing else 0,
         confidence=round(found.confidence, 2),
-        runs=len(runs),
+        runs=count,
         runs_until_limit=_runs_until(limit, found.rate) if is_growing and found.metric != "device" else None,
         levels=tuple(round(level * MIB) for level in found.levels),
         note=found.note,
@@ -175,7 +170,7 @@ def _probability(deviations: float) -> float:
 
 def _judge_memory(runs: Sequence[Run]) -> _Finding:
     """Settled levels where there are enough of them; else raw ones, of which the heap in use tells leak from slack."""
-    memory = _memory(runs)
+    memory = curves.memory(runs)
     if not memory.is_settled:
         return _judge_unsettled(runs, memory)
     x, y = memory.judged()
@@ -183,9 +178,9 @@ def _judge_memory(runs: Sequence[Run]) -> _Finding:
     return found if found.kind != "growing" or _settled_grow(memory, found.rate) else _unconfirmed(found)
 
 
-def _judge_unsettled(runs: Sequence[Run], settled: _Curve) -> _Finding:
+def _judge_unsettled(runs: Sequence[Run], settled: curves.Curve) -> _Finding:
     """The finding from raw levels; a last one that is settled, since somebody asked, confirms or refutes it."""
-    memory, heap = _raw(runs), _heap(runs)
+    memory, heap = curves.raw_memory(runs), curves.heap(runs)
     found = _judged("memory", range(len(runs)), memory.levels, settled.levels, errors_stay=memory.errors_stay)
     in_use = None
     if heap is not None and len(runs) >= 3:
@@ -204,7 +199,7 @@ def _judge_unsettled(runs: Sequence[Run], settled: _Curve) -> _Finding:
     return found
 
 
-def _checked(found: _Finding, settled: _Curve, in_use: _Finding | None) -> _Finding:
+def _checked(found: _Finding, settled: curves.Curve, in_use: _Finding | None) -> _Finding:
     """Growth of raw levels, in the light of what is left of it after a garbage collection at its end."""
     count, levels = len(settled.levels), settled.levels
     rate = (levels[-1] - levels[0]) / (count - 1)
@@ -213,15 +208,15 @@ def _checked(found: _Finding, settled: _Curve, in_use: _Finding | None) -> _Find
         note = "what grew was garbage, which was collected now"
         return _Finding("memory", kind, 0.0, 0.5, levels, levels[-1] - levels[0], note)
     if in_use is None or in_use.kind != "growing":
-        # What was above a later level did not stay.
+        # What was above a later level did not stay. Garbage may hide so that a leak goes on, but not for most runs.
         stayed = list(accumulate(reversed(levels), min))[::-1]
         resting = _judged("memory", range(count), stayed, levels, errors_stay=settled.errors_stay)
-        if resting.kind != "growing":
+        if resting.kind != "growing" and stayed[count // 2] >= levels[-1] - _STEADY_NOISE:
             return resting
     return replace(found, rate=min(found.rate, rate))
 
 
-def _settled_grow(memory: _Curve, rate: float) -> bool:
+def _settled_grow(memory: curves.Curve, rate: float) -> bool:
     """Whether the settled levels rise by a good part of what all levels do: garbage makes only the others rise."""
     return linear_regression(memory.settled_at, memory.settled).slope >= rate / 3
 
@@ -249,165 +244,9 @@ def _runs_until(limit: Limit | None, rate: float) -> int | None:
     return int(max(0, limit.limit_bytes - limit.used_bytes) // max(1, round(rate * MIB)))
 
 
-# The curve of a metric: what the runs added up to, in MiB
-
-
-class _Ends(NamedTuple):
-    """The level before and after a run in MiB, whether garbage was gone at the end, and how much that was."""
-
-    before: float
-    after: float
-    cleaned: float = 0.0
-    is_settled: bool = False
-    garbage: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Curve:
-    """Levels after the runs, which of them are settled, and whether settling showed that runs leave garbage.
-
-    ``errors_stay`` where other cells ran in between: the noise of a run is then not made good by the gap after it.
-    """
-
-    levels: list[float]
-    settled_at: list[int]
-    has_garbage: bool
-    errors_stay: bool
-
-    @property
-    def is_settled(self) -> bool:
-        return len(self.settled_at) >= _ENOUGH_SETTLED
-
-    @property
-    def settled(self) -> list[float]:
-        return [self.levels[index] for index in self.settled_at]
-
-    def judged(self) -> tuple[Sequence[int], Sequence[float]]:
-        """The points to judge: all, or, where runs leave garbage, those that are free of it.
-
-        These are the settled ones, and those that are no higher than the last such point although garbage may be in
-        them: without those, a cell that has stopped growing, and is not settled any more, would be judged as it was.
-        """
-        if not (self.is_settled and self.has_garbage):
-            return range(len(self.levels)), self.levels
-        x: list[int] = []
-        settled = set(self.settled_at)
-        for index, level in enumerate(self.levels):
-            if index in settled or not x or level <= self.levels[x[-1]] + LEAST_RATE:
-                x.append(index)
-        return x, [self.levels[index] for index in x]
-
-
-def _curve(runs: Sequence[Run], ends: Sequence[_Ends]) -> _Curve:
-    """Add up what the runs did, and what happened between them as far as it is this cell's."""
-    levels = [ends[0].after - ends[0].before + ends[0].cleaned]
-    for gap, end in zip(_gaps(runs, ends), ends[1:], strict=True):
-        levels.append(levels[-1] + gap + end.after - end.before + end.cleaned)
-    settled_at = [index for index, end in enumerate(ends) if end.is_settled]
-    with_garbage = sum(_leaves_garbage(ends[index]) for index in settled_at)
-    apart = sum(run.number > last.number + 1 for last, run in pairwise(runs))
-    return _Curve(levels, settled_at, 4 * with_garbage >= 3 * max(1, len(settled_at)), 4 * apart >= len(runs))
-
-
-def _leaves_garbage(ends: _Ends) -> bool:
-    """Whether so much of what a run added was garbage that its raw level would mislead."""
-    added = ends.after + ends.garbage - ends.before + ends.cleaned
-    return ends.garbage >= max(LEAST_RATE / 2, _LITTLE * added)
-
-
-def _gaps(runs: Sequence[Run], ends: Sequence[_Ends]) -> list[float]:
-    """What happened between the runs and belongs to the curve.
-
-    Between runs in a row the level moves with the noise of other threads, and what the cell left behind goes late: that
-    belongs to the curve, else the noise of every run would add up. What other cells did does not, nor does a gap unlike
-    the others: a clean-up.
-    """
-    raw = [end.before - last.after for last, end in pairwise(ends)]
-    in_row = [run.number <= last.number + 1 for last, run in pairwise(runs)]
-    usual = [gap for gap, is_in_row in zip(raw, in_row, strict=True) if is_in_row]
-    middle = median(usual) if usual else 0.0
-    # Where three in four gaps rise, something grows between the runs.
-    drift = max(0.0, sorted(usual)[len(usual) // 4]) if usual else 0.0
-    # 1.4826 × the median absolute deviation estimates a standard deviation; four of them are hardly noise.
-    far = 4 * 1.4826 * median(abs(gap - middle) for gap in usual) + 1.0 if usual else 0.0
-    gaps = []
-    for index, gap in enumerate(raw):
-        if in_row[index] and abs(gap - middle) <= far:
-            gaps.append(gap - drift)
-        elif ends[index].is_settled or gap >= 0:
-            gaps.append(0.0)
-        else:
-            # Garbage of the run before that somebody collected: at most what that run added.
-            gaps.append(max(gap, min(0.0, ends[index].before - ends[index].after)))
-    return gaps
-
-
-def _memory(runs: Sequence[Run]) -> _Curve:
-    """This process's own memory: resident, and neither mapped files nor shared memory, as far as these are known."""
-    return _curve(runs, [_memory_ends(run) for run in runs])
-
-
-def _raw(runs: Sequence[Run]) -> _Curve:
-    """The same without a look at what was garbage."""
-    return _curve(runs, [_raw_ends(_memory_ends(run)) for run in runs])
-
-
-def _raw_ends(ends: _Ends) -> _Ends:
-    return _Ends(ends.before, ends.after + ends.garbage, ends.cleaned)
-
-
-def _memory_ends(run: Run) -> _Ends:
-    if run.anon_before_bytes is not None and run.anon_after_bytes is not None:
-        before, after = run.anon_before_bytes, run.anon_after_bytes
-    else:
-        before = run.before_bytes - (run.file_before_bytes or 0) - (run.shmem_before_bytes or 0)
-        after = run.after_bytes - (run.file_after_bytes or 0) - (run.shmem_after_bytes or 0)
-    after -= run.own_bytes
-    garbage = 0 if run.settled_bytes is None else run.after_bytes - run.settled_bytes
-    is_settled = run.settled_bytes is not None
-    return _Ends(_mib(before), _mib(after - garbage), _mib(max(0, run.cleaned_bytes)), is_settled, _mib(garbage))
-
-
-def _heap(runs: Sequence[Run]) -> _Curve | None:
-    """What malloc has handed out; None where it does not tell."""
-    ends = []
-    for run in runs:
-        if run.heap_before_bytes is None or run.heap_after_bytes is None:
-            return None
-        ends.append(_Ends(_mib(run.heap_before_bytes), _mib(run.heap_after_bytes), cleaned=_mib(run.cleaned_bytes)))
-    return _curve(runs, ends)
-
-
-_SIDES: tuple[Metric, ...] = ("shared memory", "children", "device")
-
-
-def _side_curve(runs: Sequence[Run], metric: Metric) -> list[float]:
-    """The curve of what lies outside this process's own memory; empty where there is nothing."""
-    if metric == "device":
-        return _device_curve(runs)
-    if metric == "children":
-        pairs = [(run.children_before_bytes, run.children_after_bytes) for run in runs]
-    else:
-        pairs = [(run.shmem_before_bytes or 0, run.shmem_after_bytes or 0) for run in runs]
-    if not any(before or after for before, after in pairs):
-        return []
-    return _curve(runs, [_Ends(_mib(before), _mib(after)) for before, after in pairs]).levels
-
-
-def _device_curve(runs: Sequence[Run]) -> list[float]:
-    """Levels after the runs; what other cells moved cannot be told apart, so gaps that hold one are left out."""
-    if not any(run.device_bytes for run in runs):
-        return []
-    levels = [0.0]
-    for last, run in pairwise(runs):
-        moved = (run.device_bytes or 0) - (last.device_bytes or 0) if run.number <= last.number + 1 else 0
-        levels.append(levels[-1] + _mib(moved))
-    return levels
-
-
 def _has_grown(run: Run) -> bool:
     least = LEAST_RATE * MIB / 2
-    ends = _memory_ends(run)
+    ends = curves.memory_ends(run)
     heap = (run.heap_after_bytes or 0) - (run.heap_before_bytes or 0)
     shared = (run.shmem_after_bytes or 0) - (run.shmem_before_bytes or 0)
     children = run.children_after_bytes - run.children_before_bytes
@@ -417,7 +256,3 @@ def _has_grown(run: Run) -> bool:
 def _sets_record(levels: Sequence[float]) -> bool:
     """Whether the last level is clearly above all before it."""
     return levels[-1] >= max(levels[:-1]) + LEAST_RATE
-
-
-def _mib(size_bytes: int) -> float:
-    return max(-_MOST, min(_MOST, size_bytes)) / MIB
