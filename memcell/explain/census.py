@@ -129,7 +129,7 @@ def take_census(
     walk.variables(names, hidden or {})
     walk.modules(names, sys.modules if modules is None else modules)
     walk.finish()
-    sizes = {found.name: found.size for found in walk.found}
+    sizes = {found.key: found.size for found in walk.found}
     sizes.update(counts or {})
     known = previous.sizes.by_hash() if previous is not None else {}
     grown = [Grown(name, name, "entries", known.get(hash(name), size), size) for name, size in (counts or {}).items()]
@@ -162,10 +162,12 @@ def _weigh_grown(
     """What is larger than it was, with the bytes that were added; the newest entries are weighed."""
     grown = []
     unweighed = 0
+    longer: set[str] = set()
     for found in walk.found:
-        before = known.get(hash(found.name), found.size)
-        if found.size <= before:
+        before = known.get(hash(found.key), found.size)
+        if found.size <= before or (found.filled and found.name in longer):
             continue
+        longer.add(found.name)
         added, opaque, holds = None, True, ""
         if found.unit == "bytes":
             added, opaque = found.size - before, False

@@ -54,14 +54,17 @@ def newest(value: Any, number: int) -> list[object]:
 
 
 def _newest_cached(cache: Any, number: int) -> list[object]:
-    """The newest results of a function's cache, which are seen by the garbage collector only."""
+    """The newest entries of a function's cache: the results, and the arguments, an instance of a method among them.
+
+    They are seen by the garbage collector only.
+    """
     results = CACHE.cache_info(cache).currsize
     for held in gc.get_referents(cache):
         # An unbounded cache keeps a dict of results; a bounded one a ring, whose parts come one by one.
         if type(held) is dict and len(held) == results and "__wrapped__" not in held:
-            values = list(itertools.islice(reversed(held.values()), number))
-            if values and type(values[0]).__name__ != "_lru_list_elem":
-                return values
+            pairs = list(itertools.islice(reversed(held.items()), number))
+            if pairs and type(pairs[0][1]).__name__ != "_lru_list_elem":
+                return [one for pair in pairs for one in pair]
     ring = [held for held in gc.get_referents(cache) if not issubclass(type(held), (type, FunctionType, dict))]
     return ring[-2 * number - 2 :]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memcell.explain.census import Census, Grown
 from memcell.explain.fixes import fix_for
@@ -48,6 +48,7 @@ def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Cul
     if total <= 0:
         return []
     suspects = [_Suspect(tuple(series), total) for series in _series(censuses)]
+    suspects = _with_inner(suspects)
     suspects = [one for one in suspects if one.opaque or one.seen_share >= _LEAST_SHARE]
     explained = max((one.seen_share for one in suspects), default=0.0)
     judged = sorted(((one.judge(explained), one) for one in suspects), key=lambda pair: -pair[0].score)
@@ -87,6 +88,7 @@ class _Suspect:
 
     series: tuple[Grown, ...]
     total_bytes: int
+    inner_share: float = 0.0
 
     @property
     def name(self) -> str:
@@ -98,8 +100,8 @@ class _Suspect:
 
     @property
     def seen_share(self) -> float:
-        """The bytes that were seen to be added, as a part of the growth."""
-        return sum(one.added_bytes or 0 for one in self.series) / self.total_bytes
+        """The bytes that were seen to be added, to it or inside it, as a part of the growth."""
+        return max(self.inner_share, sum(one.added_bytes or 0 for one in self.series) / self.total_bytes)
 
     def judge(self, explained: float) -> _Judgement:
         """How much of the growth it explains, and how sure that is.
@@ -131,6 +133,16 @@ class _Suspect:
             confidence=round(judgement.confidence, 2),
             fix=fix_for(last),
         )
+
+
+def _with_inner(suspects: list[_Suspect]) -> list[_Suspect]:
+    """The same, where one that holds several others that grew explains what all of them do."""
+    found = []
+    for one in suspects:
+        inner = [other for other in suspects if _is_inside(other.name, one.name)]
+        outermost = [other for other in inner if not any(_is_inside(other.name, between.name) for between in inner)]
+        found.append(replace(one, inner_share=sum(other.seen_share for other in outermost)))
+    return found
 
 
 def _series(censuses: Sequence[Census]) -> list[list[Grown]]:

@@ -47,6 +47,8 @@ def fix_for(grown: Grown) -> str:
         return f"%memclean lru:{name}" if "[" not in name else f"{name}.cache_clear()"
     if not grown.name.startswith(_USER):
         return _registration(grown)
+    if grown.kind == "autograd graph":
+        return f"{name} = {name}.detach()  # or add up loss.item()"
     ended = next((call for kind, call in _ENDED.items() if grown.holds.endswith(kind)), "")
     if ended:
         entries = f"{name}.values()" if grown.kind.endswith(("dict", "Dict")) else name

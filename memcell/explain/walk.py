@@ -9,12 +9,12 @@ import gc
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Literal
 
-from memcell.explain import looking
+from memcell.explain import inside, looking
 from memcell.explain.containers import CACHE, CONTAINERS, built_in_length, copied
 from memcell.explain.weighing import Scale
 
@@ -43,7 +43,11 @@ _UNINTERESTING: tuple[type, ...] = (int, float, complex, type(None), type(Ellips
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A thing with a name and its size. Lives as long as the walk only, since it holds the thing."""
+    """A thing with a name and its size. Lives as long as the walk only, since it holds the thing.
+
+    ``filled`` where the size is not its own but that of the data which its entries hold: a container that is made large
+    and then filled does not get longer.
+    """
 
     value: object
     name: str
@@ -51,6 +55,12 @@ class Found:
     unit: Unit
     size: int
     module: str
+    filled: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells it from everything else that is counted."""
+        return f"{self.name}, filled" if self.filled else self.name
 
 
 class Walk:
@@ -75,6 +85,7 @@ class Walk:
         self._visit_of = looking.ByClass(self._find_visit)
         self._layout_of = looking.ByClass(looking.Layout)
         self._length_of = looking.ByClass(looking.length_of)
+        self._buffer_of = looking.ByClass(inside.buffer_gauge)
         self._module = ""
 
     def forget(self) -> None:
@@ -210,9 +221,9 @@ class Walk:
             return self._see_instance
         return None
 
-    def _note(self, value: object, name: str, kind: str, unit: Unit, size: int) -> None:
+    def _note(self, value: object, name: str, kind: str, unit: Unit, size: int, *, filled: bool = False) -> None:
         if size:
-            self.found.append(Found(value, name, kind, unit, size, _module_in(name)))
+            self.found.append(Found(value, name, kind, unit, size, _module_in(name), filled))
 
     def _see_data(self, value: Any, name: str, _depth: int) -> None:
         kind = type(value)
@@ -220,6 +231,15 @@ class Walk:
         size = sys.getsizeof(value) if is_plain else self.scale.weigh([value]).seen_bytes
         if size >= _DATA_BYTES:
             self._note(value, name, looking.class_name(kind), "bytes", size)
+        if not is_plain:
+            self._note(value, name, "autograd graph", "entries", inside.graph_nodes(value))
+            self._note_data_in(value, name, looking.class_name(kind), inside.objects_in_array(value))
+
+    def _note_data_in(self, value: object, name: str, kind: str, entries: Iterable[object]) -> None:
+        """The data that entries hold, for who is filled without getting longer."""
+        size = sum(self.scale.data_bytes(entry) or 0 for entry in entries)
+        if size >= _DATA_BYTES:
+            self._note(value, name, kind, "bytes", size, filled=True)
 
     def _see_cache(self, value: Any, name: str, depth: int) -> None:
         self._note(value, name, "functools cache", "entries", CACHE.cache_info(value).currsize)
@@ -276,18 +296,28 @@ class Walk:
         if length is not None:
             with contextlib.suppress(Exception):  # an extension type whose object is not ready
                 self._note(value, name, looking.class_name(kind), "entries", length(value))
+        else:
+            size = self._buffer_of(kind)(value)
+            self._note(value, name, looking.class_name(kind), "bytes", size if size >= _DATA_BYTES else 0)
         if issubclass(kind, threading.local):
             self._see_local(value, name, depth)
         if depth >= _DEPTH:
             return
         for attribute, held in self._layout_of(kind).attributes(value):
-            if type(attribute) is str:
+            if attribute == "_trait_values" and type(held) is dict:  # traitlets: each is an attribute of that name
+                self._seen.add(id(held))
+                for trait, one in copied(held.items):
+                    self._step(one, f"{name}.{trait}", depth)
+            elif type(attribute) is str:
                 self._step(held, f"{name}.{attribute}", depth)
 
     def _see_container(self, value: Any, name: str, depth: int, kind: str = "") -> None:
         length, entries = CONTAINERS[built_in_length(type(value))]
         size = length(value)
-        self._note(value, name, kind or looking.class_name(type(value)), "entries", size)
+        kind = kind or looking.class_name(type(value))
+        self._note(value, name, kind, "entries", size)
+        if 0 < size <= inside.MOST_ENTRIES:
+            self._note_data_in(value, name, kind, (held for _, held in copied(functools.partial(entries, value))))
         if not 0 < size <= _ENTERED or depth >= _DEPTH:
             return
         for key, held in copied(functools.partial(entries, value)):

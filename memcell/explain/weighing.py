@@ -6,6 +6,7 @@ object, is said to be there.
 
 from __future__ import annotations
 
+import builtins
 import gc
 import sys
 import types
@@ -37,9 +38,17 @@ _RUNNING = frozenset(
     {"threading.Thread", "multiprocessing.process.BaseProcess", "multiprocessing.pool.Pool", "subprocess.Popen"}
     | {"concurrent.futures._base.Executor", "asyncio.subprocess.Process"}
 )
+_EMPTY: tuple[Any, ...] = ((), [], {}, set(), "", b"", bytearray(), range(0), {}.keys(), {}.values(), {}.items())
+#: Classes of the interpreter: those with a name in ``builtins`` or ``types``, and what views and loops are made of.
+_BUILT_IN = frozenset(
+    one
+    for one in (*vars(builtins).values(), *vars(types).values(), *map(type, _EMPTY), *map(type, map(iter, _EMPTY)))
+    if isinstance(one, type)
+)
 _STOP: tuple[type, ...] = (types.ModuleType, type, types.CodeType, types.BuiltinFunctionType)
 _BASICSIZE: Any = vars(type)["__basicsize__"]
-#: An object's header, and what a class statement may add to it: a dict and a list of weak references.
+#: Where a class keeps the dict and the list of weak references of its objects; not above 0 where not among the fields.
+_OFFSETS: tuple[Any, ...] = (vars(type)["__dictoffset__"], vars(type)["__weakrefoffset__"])
 _HEADER_BYTES = object.__basicsize__
 _POINTER_BYTES = 8
 
@@ -127,10 +136,18 @@ def hides_memory(kind: type) -> bool:
         names = looking.class_names(base)
         if "__slots__" in names:
             slots += sum(type(slot) is types.MemberDescriptorType for slot in names.values())
-        elif looking.class_module(base) in _PLAIN_MODULES and base is not object and _is_made_in_c(base):
+        elif base is not object and _is_made_in_c(base) and _is_the_interpreters(base):
             return False
-    fields = cast(int, _BASICSIZE.__get__(kind)) - _HEADER_BYTES - (2 + slots) * _POINTER_BYTES
-    return fields > 0
+    pointers = slots + sum(offset.__get__(kind) > 0 for offset in _OFFSETS)
+    fields = cast(int, _BASICSIZE.__get__(kind)) - _HEADER_BYTES - pointers * _POINTER_BYTES
+    return bool(fields > 0)
+
+
+def _is_the_interpreters(kind: type) -> bool:
+    """Whether a class is one of Python's own of which everything can be seen."""
+    module = looking.class_module(kind)
+    # Extensions that give their classes no module, such as Pillow's, say that these are built in.
+    return kind in _BUILT_IN if module == "builtins" else module in _PLAIN_MODULES
 
 
 def _is_made_in_c(kind: type) -> bool:
@@ -138,7 +155,9 @@ def _is_made_in_c(kind: type) -> bool:
 
 
 def _is_made_anew(kind: Any) -> bool:
-    """Whether a class is not the one that its module has under its name: one that a cell makes in every run."""
+    """Whether a class is one that a cell makes: the user's, or not the one that its module has under its name."""
+    if looking.class_module(kind) == "__main__":
+        return True
     module = sys.modules.get(looking.class_module(kind))
     name = looking.class_name(kind).rpartition(".")[2]
     return not _is_made_in_c(kind) and looking.module_names(module).get(name) is not kind
