@@ -1,0 +1,132 @@
+"""The pytest plugin: ``pytest --memcell notebooks/`` checks notebooks, ``memcell_steady`` judges a function.
+
+pytest loads this module at each start, so it imports nothing that a run without either would not need.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from memcell.records import Verdict
+
+
+class Steady(Protocol):
+    """The fixture ``memcell_steady``."""
+
+    def __call__(
+        self, function: Callable[[], Any], runs: int = 10, *, limit_per_run: int | str | None = None
+    ) -> Verdict: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options, which are those of ``memcell check``."""
+    group = parser.getgroup("memcell", "memcell: notebooks that leak")
+    group.addoption("--memcell", action="store_true", help="collect notebooks, and fail those in which a cell leaks")
+    group.addoption("--memcell-reruns", metavar="N", default="6", help="how often each cell is run again (default: 6)")
+    group.addoption("--memcell-limit", metavar="SIZE", help="what a notebook's kernel may peak at, such as 2GB")
+    group.addoption(
+        "--memcell-timeout", metavar="SECONDS", default="600", help="how long one run of a cell may take (default: 600)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what is wrong with an option once, and not for each notebook."""
+    if not config.getoption("memcell"):
+        return
+    import argparse
+
+    from memcell.check_command import add_parser
+
+    parser = argparse.ArgumentParser(prog="pytest --memcell", exit_on_error=False)
+    add_parser(parser.add_subparsers())
+    try:
+        parser.parse_args(["check", *_check_options(config), "NOTEBOOK"])
+    except argparse.ArgumentError as error:
+        raise pytest.UsageError(str(error).replace("argument --", "argument --memcell-")) from None
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> NotebookFile | None:
+    """A notebook is a file with one test, where ``--memcell`` is given."""
+    if parent.config.getoption("memcell") and file_path.suffix == ".ipynb":
+        return NotebookFile.from_parent(parent, path=file_path)
+    return None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Jupyter keeps copies of notebooks in a folder of its own."""
+    return True if config.getoption("memcell") and collection_path.name == ".ipynb_checkpoints" else None
+
+
+class NotebookFile(pytest.File):
+    """A notebook."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """One test for the whole notebook: its cells need one another, in one kernel and in their order."""
+        yield NotebookItem.from_parent(self, name="memcell")
+
+
+class NotebookFailedError(Exception):
+    """A notebook leaks or does not run; the message is what ``memcell check`` says."""
+
+
+class NotebookItem(pytest.Item):
+    """Runs ``memcell check`` for one notebook."""
+
+    def runtest(self) -> None:
+        """Check it, in a process of its own: neither its event loop nor its libraries reach other tests."""
+        command = [sys.executable, "-m", "memcell", "check", *_check_options(self.config), str(self.path)]
+        # The notebook is not a test of this pytest.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise NotebookFailedError(f"{done.stdout}{done.stderr}".rstrip())
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The lines of the check, without a traceback."""
+        if isinstance(excinfo.value, NotebookFailedError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """What the report is headed with."""
+        return self.path, None, f"memcell: {self.path.name}"
+
+
+def _check_options(config: pytest.Config) -> list[str]:
+    limit = config.getoption("memcell_limit")
+    return [
+        *("--reruns", config.getoption("memcell_reruns"), "--timeout", config.getoption("memcell_timeout")),
+        *(("--limit", limit) if limit else ()),
+    ]
+
+
+@pytest.fixture
+def memcell_steady() -> Steady:
+    """Call a function several times and fail if it leaks: ``memcell_steady(lambda: load(path), runs=10)``.
+
+    ``limit_per_run`` (``"2MB"``, or bytes) allows so much growth in each run. Returns the verdict.
+    """
+
+    def steady(function: Callable[[], Any], runs: int = 10, *, limit_per_run: int | str | None = None) -> Verdict:
+        __tracebackhide__ = True
+        from memcell.steady import judge_calls
+        from memcell.units import parse_size
+        from memcell.view.check_text import leak_words
+
+        allowed = 0 if limit_per_run is None else parse_size(limit_per_run)
+        verdict = judge_calls(function, runs)
+        if verdict.kind == "growing" and verdict.bytes_per_run > allowed:
+            pytest.fail("\n".join(leak_words(verdict)), pytrace=False)
+        return verdict
+
+    return steady
