@@ -34,14 +34,14 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="an .ipynb file")
     parser.add_argument(
-        "--reruns", type=_reruns, default=6, metavar="N", help="how often each cell is run again (default: 6)"
+        "--reruns", type=read_reruns, default=6, metavar="N", help="how often each cell is run again (default: 6)"
     )
     parser.add_argument(
-        "--limit", type=_size, dest="limit_bytes", metavar="SIZE", help="what the kernel may peak at, such as 2GB"
+        "--limit", type=read_size, dest="limit_bytes", metavar="SIZE", help="what the kernel may peak at, such as 2GB"
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=read_seconds,
         default=600,
         dest="timeout_s",
         metavar="SECONDS",
@@ -158,20 +158,23 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _reruns(text: str) -> int:
-    number = _seconds(text)
+def read_reruns(text: str) -> int:
+    """Enough re-runs for a verdict, as an argument type."""
+    number = read_seconds(text)
     if number < FEWEST_RERUNS:
         raise argparse.ArgumentTypeError(f"a verdict needs {FEWEST_RERUNS} re-runs or more, got {text!r}")
     return number
 
 
-def _seconds(text: str) -> int:
+def read_seconds(text: str) -> int:
+    """A whole number of seconds, as an argument type."""
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 
-def _size(text: str) -> int:
+def read_size(text: str) -> int:
+    """A memory size, as an argument type."""
     try:
         return parse_size(text)
     except InvalidSizeError as error:

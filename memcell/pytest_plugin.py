@@ -30,27 +30,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options, which are those of ``memcell check``."""
     group = parser.getgroup("memcell", "memcell: notebooks that leak")
     group.addoption("--memcell", action="store_true", help="collect notebooks, and fail those in which a cell leaks")
-    group.addoption("--memcell-reruns", metavar="N", default="6", help="how often each cell is run again (default: 6)")
-    group.addoption("--memcell-limit", metavar="SIZE", help="what a notebook's kernel may peak at, such as 2GB")
+    group.addoption("--memcell-reruns", type=_reruns, metavar="N", help="how often each cell is run again (default: 6)")
+    group.addoption("--memcell-limit", type=_size, metavar="SIZE", help="what a notebook's kernel may peak at: 2GB")
     group.addoption(
-        "--memcell-timeout", metavar="SECONDS", default="600", help="how long one run of a cell may take (default: 600)"
+        "--memcell-timeout", type=_seconds, metavar="SECONDS", help="how long one run of a cell may take (default: 600)"
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Say what is wrong with an option once, and not for each notebook."""
-    if not config.getoption("memcell"):
-        return
-    import argparse
+def _reruns(text: str) -> str:
+    from memcell.check_command import read_reruns
 
-    from memcell.check_command import add_parser
+    return _readable(text, read_reruns)
 
-    parser = argparse.ArgumentParser(prog="pytest --memcell", exit_on_error=False)
-    add_parser(parser.add_subparsers())
-    try:
-        parser.parse_args(["check", *_check_options(config), "NOTEBOOK"])
-    except argparse.ArgumentError as error:
-        raise pytest.UsageError(str(error).replace("argument --", "argument --memcell-")) from None
+
+def _size(text: str) -> str:
+    from memcell.check_command import read_size
+
+    return _readable(text, read_size)
+
+
+def _seconds(text: str) -> str:
+    from memcell.check_command import read_seconds
+
+    return _readable(text, read_seconds)
+
+
+def _readable(text: str, read: Callable[[str], object]) -> str:
+    """An option that goes on to ``memcell check`` as it is, once it is known that it can be read."""
+    read(text)
+    return text
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> NotebookFile | None:
@@ -82,14 +90,17 @@ class NotebookItem(pytest.Item):
 
     def runtest(self) -> None:
         """Check it, in a process of its own: neither its event loop nor its libraries reach other tests."""
-        command = [sys.executable, "-m", "memcell", "check", *_check_options(self.config), str(self.path)]
+        options = _check_options(self.config)
+        command = [sys.executable, "-m", "memcell", "check", *options, os.path.relpath(self.path)]
         # The notebook is not a test of this pytest.
         environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise NotebookFailedError(f"{done.stdout}{done.stderr}".rstrip())
+            # The last line sums all up: pytest shows the first one in its own summary.
+            *lines, last = f"{done.stderr}{done.stdout}".rstrip().splitlines()
+            raise NotebookFailedError("\n".join([last, *lines]))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The lines of the check, without a traceback."""
@@ -102,12 +113,11 @@ class NotebookItem(pytest.Item):
         return self.path, None, f"memcell: {self.path.name}"
 
 
-def _check_options(config: pytest.Config) -> list[str]:
-    limit = config.getoption("memcell_limit")
-    return [
-        *("--reruns", config.getoption("memcell_reruns"), "--timeout", config.getoption("memcell_timeout")),
-        *(("--limit", limit) if limit else ()),
-    ]
+def _check_options(config: pytest.Config) -> Iterator[str]:
+    for name in ("reruns", "limit", "timeout"):
+        value = config.getoption(f"memcell_{name}")
+        if value is not None:
+            yield from (f"--{name}", value)
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from memcell.errors import InvalidSettingError
 from memcell.explain.census import Census, take_census
-from memcell.records import Verdict
+from memcell.records import Culprit, Verdict
 from memcell.session import Session
 
 #: What a verdict needs.
@@ -31,9 +33,10 @@ def judge_calls(function: Callable[[], Any], runs: int) -> Verdict:
         raise InvalidSettingError(f"a verdict needs {FEWEST_RUNS} runs or more, got {runs!r}")
     label = getattr(function, "__qualname__", type(function).__name__)
 
+    names = {**vars(sys.modules["__main__"]), **_names_within(function)}
+
     def census(previous: Census | None) -> Census | None:
-        # A function that is local to a test has no name in any module: what it holds is found through its own.
-        return take_census({**vars(sys.modules["__main__"]), "func": function}, previous=previous)
+        return take_census(names, previous=previous)
 
     session = Session()  # of its own: the runs of a program that is tested are none of its business
     session.leaks.thorough = True
@@ -46,4 +49,21 @@ def judge_calls(function: Callable[[], Any], runs: int) -> Verdict:
     finally:
         session.close_all()
     assert verdict is not None
-    return verdict
+    return replace(verdict, culprits=tuple(_as_typed(culprit) for culprit in verdict.culprits))
+
+
+def _names_within(function: Callable[[], Any]) -> dict[str, Any]:
+    """What a function that is local to a test can reach, and no module has a name for, by the names in its source."""
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
+    names: dict[str, Any] = {}
+    for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=True):
+        with contextlib.suppress(ValueError):  # a variable without a value yet
+            names[name] = cell.cell_contents
+    owner = getattr(function, "__self__", None)
+    if owner is not None:
+        names["self"] = owner
+    return names
+
+
+def _as_typed(culprit: Culprit) -> Culprit:
+    return replace(culprit, name=culprit.name.removeprefix("__main__."))

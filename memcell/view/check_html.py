@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memcell.check_records import CellCheck, NotebookCheck
+from memcell.records import Limit
 from memcell.units import format_round
 from memcell.view import check_text, colours, drawing, phrases
 from memcell.view.drawing import escape
@@ -31,7 +32,7 @@ def _notebook(check: NotebookCheck) -> str:
     parts += (f"<p>{escape(line.strip())}</p>" for line in check_text.notebook_lines(check))
     if check.cells:
         heads = "".join(
-            f'<th style="{_CELL};color:{drawing.MUTED};font-weight:600">{head}</th>'
+            f'<th style="{_CELL};color:{drawing.MUTED};font-weight:600;white-space:nowrap">{head}</th>'
             for head in ("cell", "verdict", "memory over its runs", "runs", "peak", "source, and what holds the growth")
         )
         rows = "".join(_row(cell, check) for cell in check.cells)
@@ -40,25 +41,28 @@ def _notebook(check: NotebookCheck) -> str:
             f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         )
     if runs:
-        parts.append(f"<figure>{level_svg(runs, None, _CHART_PX)}</figure>")
+        limit = Limit(check.options.limit_bytes, None, "check")
+        parts.append(f"<figure>{level_svg(runs, limit, _CHART_PX)}</figure>")
     return "\n".join(parts)
 
 
 def _row(cell: CellCheck, check: NotebookCheck) -> str:
-    wrong = cell.leaks or cell.is_above(check.options.limit_bytes) or cell.state == "failed"
-    colour = colours.LIMIT if wrong else drawing.INK
-    words = escape(check_text.state_words(cell))
+    is_above = cell.is_above(check.options.limit_bytes)
+    colour = colours.LIMIT if cell.leaks or is_above or cell.state == "failed" else drawing.INK
+    words = [check_text.state_words(cell)]
     if cell.leaks and cell.verdict is not None:
-        words += f"<br>{escape(phrases.per_run(cell.verdict))} a run"
+        words.append(f"{phrases.per_run(cell.verdict)} a run")
+    if is_above:
+        words.append("above the limit")
     fields = (
         str(cell.number),
-        f'<span style="color:{colour};font-weight:600">{words}</span>',
+        f'<span style="color:{colour};font-weight:600">{"<br>".join(map(escape, words))}</span>',
         curve(cell),
         str(len(cell.runs)),
         format_round(cell.peak_bytes) if cell.runs else "",
-        _details(cell, check),
     )
-    return f"<tr>{''.join(f'<td style={chr(34)}{_CELL}{chr(34)}>{field}</td>' for field in fields)}</tr>"
+    figures = "".join(f'<td style="{_CELL};white-space:nowrap">{field}</td>' for field in fields)
+    return f'<tr>{figures}<td style="{_CELL}">{_details(cell, check)}</td></tr>'
 
 
 def _details(cell: CellCheck, check: NotebookCheck) -> str:
