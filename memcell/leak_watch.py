@@ -66,9 +66,15 @@ class LeakWatch:
         self._settle_budget = Budget(_SETTLE_SHARE, clock)
         self._census_budget = Budget(_CENSUS_SHARE, clock)
         self._has_settled = False
-        #: Settle after every run, and count after every suspicious one, however long it takes: somebody waits for it.
-        self.thorough = False
+        self._is_thorough = False
         self._cases: OrderedDict[str, _Case] = OrderedDict()
+
+    def be_thorough(self) -> None:
+        """From now on settle after every run, and count after every suspicious one: somebody waits for the verdict."""
+        self._is_thorough = True
+        # What the first two censuses load and allocate is not to come between two runs.
+        self._take_census(self._take_census(None))
+        self._settle()
 
     def note(self, run: Run) -> Run:
         """A run has been recorded.
@@ -85,12 +91,13 @@ class LeakWatch:
         case.runs.append(run)
         case.grown_bytes += _growth(run)
         is_worth_it = is_suspicious(tuple(case.runs))
-        if self.thorough or (is_worth_it and self._can_settle()):
+        if self._is_thorough or (is_worth_it and self._can_settle()):
             self._settle_last_run(case)
-        if is_worth_it and (self.thorough or self._census_budget.allows()):
+        if is_worth_it and (self._is_thorough or self._census_budget.allows()):
             self._census_budget.spend(lambda: self._count(case))
-            if self.thorough:
-                # A census leaves free pages behind. Taken for the next run's garbage, they would hide what it keeps.
+            if self._is_thorough:
+                # A census leaves free memory behind, which the next run fills or which is taken for its garbage: either
+                # would hide what it keeps. So the level is taken when all that is over, each time at the same point.
                 self._settle_last_run(case)
         return case.runs[-1]
 

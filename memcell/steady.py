@@ -39,8 +39,8 @@ def judge_calls(function: Callable[[], Any], runs: int) -> Verdict:
         return take_census(names, previous=previous)
 
     session = Session()  # of its own: the runs of a program that is tested are none of its business
-    session.leaks.thorough = True
     session.take_census = census
+    session.leaks.be_thorough()
     try:
         for _ in range(runs):
             with session.watch(label):

@@ -82,7 +82,7 @@ def _attach(shell: InteractiveShell) -> None:
     if session.is_attached(shell):
         return
     load(shell)
-    session.leaks.thorough = True
+    session.leaks.be_thorough()
     settings = next(one for one in shell.configurables if isinstance(one, Memcell))
     # What is checked is the notebook: memcell says nothing in it, and gives nothing back.
     settings.show, settings.auto_clean, settings.auto_clean_every, settings.after_run = "never", "never", 0, "keep"
