@@ -24,6 +24,7 @@ from memcell.check_records import (
 )
 from memcell.errors import NotebookError
 from memcell.notebook import (
+    ENDED_BY_ITSELF,
     CellFailedError,
     CellTimeoutExpiredError,
     KernelDiedError,
@@ -215,7 +216,7 @@ class _Checking:
         if answer["run"] is not None:
             cell.runs.append(Run.from_dict(answer["run"]))
         if answer["exits"]:  # the kernel goes a moment later, in another cell's run
-            raise _StopError(self._final("died", "it ends the kernel, by exit or quit", kernel))
+            raise _StopError(self._final("died", ENDED_BY_ITSELF, kernel))
         return problem
 
     def _final(self, kind: ProblemKind, message: str, kernel: NotebookKernel) -> Problem:

@@ -27,6 +27,7 @@ from memcell.units import format_round
 from memcell.view.phrases import one_line
 
 DEFAULT_KERNEL = "python3"
+ENDED_BY_ITSELF = "the kernel ended, as exit() and quit() make it"
 _MARK = "MEMCELL_NOTEBOOK"
 _START_S = 60
 #: Of answers: nothing in a notebook makes or changes this type.
@@ -217,8 +218,10 @@ class NotebookKernel:
 
 def _how_it_ended(code: int | None) -> str:
     """What an exit status says of a kernel that is gone."""
-    if code is None or code == 0:
-        return "the kernel ended"
+    if code is None:
+        return "the kernel is gone"
+    if code == 0:
+        return ENDED_BY_ITSELF
     if code == -signal.SIGKILL:
         return "the kernel was killed (SIGKILL), as the system does when memory runs out"
     if -code in set(signal.Signals):

@@ -15,6 +15,8 @@ from memcell.session import Session
 
 #: What a verdict needs.
 FEWEST_RUNS = 4
+#: A machine that runs tests may be slow, and who asks for a culprit wants one.
+_CENSUS_DEADLINE_S = 20.0
 
 
 def judge_calls(function: Callable[[], Any], runs: int) -> Verdict:
@@ -36,7 +38,7 @@ def judge_calls(function: Callable[[], Any], runs: int) -> Verdict:
     names = {**vars(sys.modules["__main__"]), **_names_within(function)}
 
     def census(previous: Census | None) -> Census | None:
-        return take_census(names, previous=previous)
+        return take_census(names, previous=previous, deadline_s=_CENSUS_DEADLINE_S)
 
     session = Session()  # of its own: the runs of a program that is tested are none of its business
     session.take_census = census

@@ -12,8 +12,12 @@ from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 
 from memcell.ipython import load
+from memcell.ipython.census import census_taker
 from memcell.ipython.settings import Memcell
 from memcell.session import get_session
+
+#: A machine that runs checks may be slow, and who asks for a culprit wants one.
+_CENSUS_DEADLINE_S = 20.0
 
 
 class Answer:
@@ -82,6 +86,7 @@ def _attach(shell: InteractiveShell) -> None:
     if session.is_attached(shell):
         return
     load(shell)
+    session.take_census = census_taker(shell, _CENSUS_DEADLINE_S)
     session.leaks.be_thorough()
     settings = next(one for one in shell.configurables if isinstance(one, Memcell))
     # What is checked is the notebook: memcell says nothing in it, and gives nothing back.
