@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from memcell.errors import MemcellError
-from memcell.session import get_session
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from memcell.protect.shared import Shared
     from memcell.records import CleanerInfo, CleanReport, Effect, Status, Verdict
     from memcell.run_history import History
+    from memcell.session import Session
     from memcell.watch_block import Watch
 
 __version__ = "0.1.0"
@@ -43,6 +43,13 @@ __all__ = [
 _Clear = TypeVar("_Clear", bound=Callable[[], Any])
 _Arguments = ParamSpec("_Arguments")
 _Built = TypeVar("_Built")
+
+
+def get_session() -> Session:
+    """The session of this process. Loaded with the first call: pytest imports this package for its plugin."""
+    from memcell.session import get_session as find
+
+    return find()
 
 
 def register(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import memcell
+from memcell import check_command
 from memcell.errors import MemcellError
 
 
@@ -28,14 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--out", type=Path, default=Path("memcell-demo"), metavar="DIR", help="where to write (default: memcell-demo)"
     )
+    check_command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command == "check":
+            return check_command.run_command(options)
         from memcell.demo import run_demo  # needs the extra `demo`
 
         run_demo(options.runs, options.out)
     except MemcellError as error:
         print(f"memcell {options.command}: {error}", file=sys.stderr)
-        return 1
+        return 2 if options.command == "check" else 1  # where 1 says that something leaks
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from memcell.errors import MemcellError, MissingLibraryError
+from memcell.errors import MemcellError, MissingLibraryError, NotebookError
 from memcell.records import CleanReport, Limit, Run
 from memcell.units import format_bytes
 from memcell.view import html, text
 from memcell.view.figure import save
+from memcell.view.progress import ProgressBar
 
 _NEEDS = ("nbclient", "nbformat", "ipykernel", "igraph")
 #: A cell with this tag in the notebook is run as often as the user asks.
 _RERUN = "rerun"
 _CELL_TIMEOUT_S = 300
 
-_COLLECT = """
-import dataclasses as _d, json as _j, memcell as _m
-from memcell.session import get_session as _s
-print(_j.dumps({"runs": _m.history().to_dicts(), "report": report.to_dict(), "limit": _d.asdict(_s().limit())}))
-"""
+#: What the kernel is asked at the end; ``report`` is the notebook's variable.
+_COLLECT = "{'runs': m.runs(), 'limit': m.limit(), 'report': report.to_dict()}"
 
 
 def run_demo(reruns: int, folder: Path) -> None:
@@ -73,29 +70,25 @@ def _split(runs: list[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def _run_notebook(reruns: int) -> tuple[list[Run], CleanReport, Limit]:
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from memcell.notebook import DEFAULT_KERNEL, NotebookKernel, parse_notebook  # loads nbclient
 
-    source = resources.files("memcell").joinpath("demo.ipynb").read_text(encoding="utf-8")
-    notebook = nbformat.reads(source, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=_CELL_TIMEOUT_S, kernel_name="python3", extra_arguments=["--log-level=ERROR"]
-    )
-    collect = nbformat.v4.new_code_cell(_COLLECT)
-    notebook.cells.append(collect)
-    times = [reruns if _RERUN in cell.metadata.get("tags", ()) else 1 for cell in notebook.cells]
-    with client.setup_kernel():
-        done = 0
-        for index, cell in enumerate(notebook.cells):
-            for _ in range(times[index] if cell.cell_type == "code" else 0):
-                try:
-                    client.execute_cell(cell, index)
-                except (CellExecutionError, DeadKernelError) as error:
-                    raise MemcellError(f"the demo's cell {cell.id!r} failed: {error}") from error
-                done += 1
-                _show_progress(done, sum(times), cell)
-    collected = json.loads(collect.outputs[0].text)
+    notebook = parse_notebook(resources.files("memcell").joinpath("demo.ipynb").read_text(encoding="utf-8"))
+    cells = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    runs = [(index, cell) for index, cell in cells for _ in range(reruns if _is_rerun(cell) else 1)]
+    bar = ProgressBar(sys.stdout, len(runs))
+    kernel = NotebookKernel(notebook, Path.cwd(), kernel_name=DEFAULT_KERNEL, timeout_s=_CELL_TIMEOUT_S)
+    with kernel:
+        for done, (index, cell) in enumerate(runs, 1):
+            try:
+                kernel.run(index, cell.id)
+            except NotebookError as error:
+                raise MemcellError(f"the demo's cell {cell.id!r} failed: {error}") from error
+            bar.done = done
+            bar.draw(cell.id)
+            if not sys.stdout.isatty() and _is_rerun(cell):
+                print(f"{done}/{len(runs)} {cell.id}", flush=True)
+        collected = kernel.ask(_COLLECT)
+    bar.clear()
     return (
         [Run.from_dict(run) for run in collected["runs"]],
         CleanReport.from_dict(collected["report"]),
@@ -103,10 +96,5 @@ def _run_notebook(reruns: int) -> tuple[list[Run], CleanReport, Limit]:
     )
 
 
-def _show_progress(done: int, total: int, cell: Any) -> None:
-    if sys.stdout.isatty():
-        width = 30
-        filled = width * done // total
-        print(f"\r[{'#' * filled}{'.' * (width - filled)}] {done}/{total} {cell.id:<14}", end="", flush=True)
-    elif _RERUN in cell.metadata.get("tags", ()):
-        print(f"{done}/{total} {cell.id}", flush=True)
+def _is_rerun(cell: Any) -> bool:
+    return _RERUN in cell.metadata.get("tags", ())

@@ -33,3 +33,7 @@ class MissingLibraryError(MemcellError, ImportError):
 
 class UnknownVariableError(MemcellError, LookupError):
     """A name that is no variable of the user's namespace."""
+
+
+class NotebookError(MemcellError):
+    """A notebook that cannot be read, or a kernel that cannot be started, asked, or kept alive."""

@@ -66,7 +66,15 @@ class LeakWatch:
         self._settle_budget = Budget(_SETTLE_SHARE, clock)
         self._census_budget = Budget(_CENSUS_SHARE, clock)
         self._has_settled = False
+        self._is_thorough = False
         self._cases: OrderedDict[str, _Case] = OrderedDict()
+
+    def be_thorough(self) -> None:
+        """From now on settle after every run, and count after every suspicious one: somebody waits for the verdict."""
+        self._is_thorough = True
+        # What the first two censuses load and allocate is not to come between two runs.
+        self._take_census(self._take_census(None))
+        self._settle()
 
     def note(self, run: Run) -> Run:
         """A run has been recorded.
@@ -82,11 +90,15 @@ class LeakWatch:
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
         case.grown_bytes += _growth(run)
-        if is_suspicious(tuple(case.runs)):
-            if self._can_settle():
+        is_worth_it = is_suspicious(tuple(case.runs))
+        if self._is_thorough or (is_worth_it and self._can_settle()):
+            self._settle_last_run(case)
+        if is_worth_it and (self._is_thorough or self._census_budget.allows()):
+            self._census_budget.spend(lambda: self._count(case))
+            if self._is_thorough:
+                # A census leaves free memory behind, which the next run fills or which is taken for its garbage: either
+                # would hide what it keeps. So the level is taken when all that is over, each time at the same point.
                 self._settle_last_run(case)
-            if self._census_budget.allows():
-                self._census_budget.spend(lambda: self._count(case))
         return case.runs[-1]
 
     def verdicts(self) -> list[Verdict]:
@@ -103,6 +115,16 @@ class LeakWatch:
         for case in asked[:_CENSUSES_WHEN_ASKED]:
             self._count(case)
         return [self._explained(case, verdict) for case, verdict in judged]
+
+    def verdict(self, cell: str) -> Verdict | None:
+        """The verdict of one cell; None before its second run."""
+        case = self._cases.get(cell)
+        if case is None or len(case.runs) < 2:
+            return None
+        verdict = judge(tuple(case.runs), self._limit())
+        if verdict.kind == "growing" and case.grown_bytes > 0:
+            self._count(case)
+        return self._explained(case, verdict)
 
     def clear(self) -> None:
         """Forget all cells."""

@@ -280,6 +280,15 @@ class Verdict:
         """All fields as plain values for JSON."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
+        """The verdict that ``to_dict`` wrote, also after a way through JSON."""
+        culprits = tuple(
+            Culprit(**{**_fields_of(Culprit, culprit), "sizes": tuple(culprit["sizes"])})
+            for culprit in values["culprits"]
+        )
+        return cls(**{**_fields_of(cls, values), "levels": tuple(values["levels"]), "culprits": culprits})
+
 
 State = Literal["healthy", "warning", "critical"]
 

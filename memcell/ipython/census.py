@@ -13,7 +13,7 @@ from memcell.explain.census import Census, take_census
 _DEADLINE_S = 1.0
 
 
-def census_taker(shell: InteractiveShell) -> Callable[[Census | None], Census | None]:
+def census_taker(shell: InteractiveShell, deadline_s: float = _DEADLINE_S) -> Callable[[Census | None], Census | None]:
     """Takes censuses of a shell, which it holds weakly; None once the shell is gone."""
     reference = weakref.ref(shell)
 
@@ -30,7 +30,7 @@ def census_taker(shell: InteractiveShell) -> Callable[[Census | None], Census | 
             hidden=alive.user_ns_hidden,
             places=places,
             previous=previous,
-            deadline_s=_DEADLINE_S,
+            deadline_s=deadline_s,
         )
 
     return take

@@ -147,7 +147,17 @@ def page(
     )
     parts = [intro_html, charts, _section("Runs", runs_table_html(runs))]
     parts += (_section(heading, content) for heading, content in sections)
-    return _PAGE.format(title=escape(title), body="\n".join(filter(None, parts)))
+    return document(title, "\n".join(filter(None, parts)))
+
+
+def document(title: str, body: str) -> str:
+    """A page that needs nothing from elsewhere, in the light or dark colours that its reader prefers.
+
+    Args:
+        title: The title, as plain text.
+        body: What stands below it, as HTML: the caller escapes it.
+    """
+    return _PAGE.format(title=escape(title), body=body)
 
 
 def _section(heading: str, content: str) -> str:

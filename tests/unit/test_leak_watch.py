@@ -138,3 +138,33 @@ def test_without_names_there_is_a_verdict_and_no_culprit(house):
     assert verdict.kind == "growing"
     assert verdict.culprits == ()
     assert verdict.note
+
+
+def test_thorough_it_settles_after_every_run_and_counts_beyond_its_share():
+    house = House(settle_s=0.5, census_s=2.0)
+    house.watch.be_thorough()
+    before = house.censuses
+    runs = [house.run(pause_s=0.1) for _ in range(5)]
+    assert all(run.settled_bytes == house.watch._cases["a"].runs[-1].settled_bytes for run in runs[-1:])
+    assert all(run.settled_bytes is not None for run in runs)
+    assert house.censuses - before == 4, "after each run but the first, which nothing is compared with"
+    verdict = house.watch.verdict("a")
+    assert (verdict.kind, verdict.culprits[0].name) == ("growing", "pkg.cache")
+
+
+def test_thorough_it_counts_only_where_something_grows(house):
+    house.watch.be_thorough()
+    before = house.censuses
+    runs = [house.run(kept=0) for _ in range(5)]
+    assert house.censuses == before
+    assert all(run.settled_bytes is not None for run in runs)
+
+
+def test_the_verdict_of_one_cell_is_the_one_among_all(house):
+    assert house.watch.verdict("a") is None
+    house.run()
+    assert house.watch.verdict("a") is None
+    for _ in range(5):
+        house.run()
+        house.run(kept=0, cell="b")
+    assert [house.watch.verdict(cell) for cell in "ab"] == house.watch.verdicts()
