@@ -68,8 +68,12 @@ class LeakWatch:
         self._has_settled = False
         self._cases: OrderedDict[str, _Case] = OrderedDict()
 
-    def note(self, run: Run) -> Run:
+    def note(self, run: Run, *, thorough: bool = False) -> Run:
         """A run has been recorded.
+
+        Args:
+            run: The run.
+            thorough: Somebody waits for the verdict: collect, trim and count now, whatever it costs.
 
         Returns:
             The run, with its settled level where it was worth finding out.
@@ -82,7 +86,10 @@ class LeakWatch:
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
         case.grown_bytes += _growth(run)
-        if is_suspicious(tuple(case.runs)):
+        if thorough:
+            self._settle_last_run(case)
+            self._count(case)
+        elif is_suspicious(tuple(case.runs)):
             if self._can_settle():
                 self._settle_last_run(case)
             if self._census_budget.allows():
@@ -101,6 +108,16 @@ class LeakWatch:
         for case in asked[:_CENSUSES_WHEN_ASKED]:
             self._count(case)
         return [self._explained(case, verdict) for case, verdict in judged]
+
+    def verdict(self, cell: str) -> Verdict | None:
+        """The verdict of one cell; None before its second run. As for ``verdicts``, who asks waits for a census."""
+        case = self._cases.get(cell)
+        if case is None or len(case.runs) < 2:
+            return None
+        verdict = judge(tuple(case.runs), self._limit())
+        if verdict.kind == "growing" and case.grown_bytes > 0:
+            self._count(case)
+        return self._explained(case, verdict)
 
     def clear(self) -> None:
         """Forget all cells."""

@@ -274,11 +274,20 @@ class Session:
 
         return LeakWatch(self._settle, self._census, self.limit)
 
-    def follow(self, run: Run) -> None:
-        """Look whether a run that has just been recorded makes its cell suspicious, and if so, at what stays."""
-        noted = self.leaks.note(run)
+    def follow(self, run: Run, *, thorough: bool = False) -> Run:
+        """Look whether a run that has just been recorded makes its cell suspicious, and if so, at what stays.
+
+        Args:
+            run: The latest run.
+            thorough: Look at what stays in any case, and count what has a name, whatever that costs.
+
+        Returns:
+            The run, with its settled level where it was found out.
+        """
+        noted = self.leaks.note(run, thorough=thorough)
         if noted is not run:
             self.history.replace_last(noted)
+        return noted
 
     def _census(self, previous: Census | None) -> Census | None:
         if self.take_census is not None:
