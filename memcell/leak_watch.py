@@ -68,12 +68,13 @@ class LeakWatch:
         self._has_settled = False
         self._cases: OrderedDict[str, _Case] = OrderedDict()
 
-    def note(self, run: Run, *, thorough: bool = False) -> Run:
+    def note(self, run: Run, *, settle: bool = False, count: bool = False) -> Run:
         """A run has been recorded.
 
         Args:
             run: The run.
-            thorough: Somebody waits for the verdict: collect, trim and count now, whatever it costs.
+            settle: Somebody waits for the verdict: collect and trim now, whatever it costs.
+            count: The same for the census.
 
         Returns:
             The run, with its settled level where it was worth finding out.
@@ -86,9 +87,12 @@ class LeakWatch:
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
         case.grown_bytes += _growth(run)
-        if thorough:
-            self._settle_last_run(case)
-            self._count(case)
+        if settle or count:
+            # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
+            if count:
+                self._count(case)
+            if settle:
+                self._settle_last_run(case)
         elif is_suspicious(tuple(case.runs)):
             if self._can_settle():
                 self._settle_last_run(case)

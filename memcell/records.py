@@ -291,7 +291,6 @@ class AllocationSite:
         called_from: The line of a cell that led there; empty where that is the line itself, or none did.
         size_bytes: What it allocated and is still held.
         count: How many blocks that is.
-        kind: ``native`` is memory that C code took from malloc; ``Python`` the rest; empty where nobody told.
     """
 
     where: str
@@ -299,7 +298,6 @@ class AllocationSite:
     called_from: str
     size_bytes: int
     count: int
-    kind: Literal["Python", "native", ""] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +352,10 @@ class RepeatReport:
 
 @dataclass(frozen=True, slots=True)
 class LeftName:
-    """A variable whose old value was not dropped before it was rebound, and why."""
+    """A variable whose old value was not dropped before it was rebound, and why.
+
+    ``size_bytes`` is 0 where all of it counts for another variable that shares it.
+    """
 
     name: str
     size_bytes: int

@@ -274,17 +274,18 @@ class Session:
 
         return LeakWatch(self._settle, self._census, self.limit)
 
-    def follow(self, run: Run, *, thorough: bool = False) -> Run:
+    def follow(self, run: Run, *, settle: bool = False, count: bool = False) -> Run:
         """Look whether a run that has just been recorded makes its cell suspicious, and if so, at what stays.
 
         Args:
             run: The latest run.
-            thorough: Look at what stays in any case, and count what has a name, whatever that costs.
+            settle: Find out what stays in any case, whatever that costs.
+            count: The same for a census of what has a name.
 
         Returns:
             The run, with its settled level where it was found out.
         """
-        noted = self.leaks.note(run, thorough=thorough)
+        noted = self.leaks.note(run, settle=settle, count=count)
         if noted is not run:
             self.history.replace_last(noted)
         return noted

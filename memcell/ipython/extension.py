@@ -23,9 +23,9 @@ from memcell.ipython.watching import WatchOptions, strip_magic_line
 from memcell.records import NamespaceSizes
 from memcell.session import Session
 
-
 if TYPE_CHECKING:
     from memcell.ipython.fresh import Fresh
+    from memcell.ipython.tracing import Top
 
 
 class Extension:
@@ -44,7 +44,7 @@ class Extension:
         imports = Imports(stays=lambda: getattr(shell.extension_manager, "loaded", ()))
         self._namespace = Namespace(shell.user_ns, shell.user_ns_hidden, imports)
         self.deep = DeepCleaning(session, self._namespace)
-        self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep, self._fresh)
+        self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep, self._fresh, self._top)
         self.magics = MemcellMagics(shell, session, self.frontend, self.deep, self._sizes, self._repeat)
 
     def attach(self) -> Callable[[], None]:
@@ -78,13 +78,19 @@ class Extension:
     def _repeat(self, options: WatchOptions, cell: str) -> Awaitable[None] | None:
         from memcell.ipython.repeat import Repeat  # loaded when it is first asked for
 
-        return Repeat(self._shell, self._session, self.frontend, self.hooks, options, cell).start()
+        repeat = Repeat(self._shell, self._session, self.frontend, self.hooks, options, cell, self._top)
+        return repeat.start()
 
     def _fresh(self) -> Fresh:
         from memcell.ipython.fresh import Fresh
         from memcell.ipython.memtop import Memtop
 
         return Fresh(self._shell, self._session, Memtop(self._shell, self._session, self._namespace).entries)
+
+    def _top(self, number: int, count: int) -> Top:
+        from memcell.ipython.tracing import Top
+
+        return Top(self._shell, self._session, number, count)
 
     def _sizes(self, count: int) -> NamespaceSizes:
         with self._session.own():

@@ -16,13 +16,14 @@ from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import WatchOptions, split_raw_cell
-from memcell.records import FreshReport, Notice, Run
+from memcell.records import AllocationSites, FreshReport, Notice, Run
 from memcell.runs import OpenRun, outcome_of
 from memcell.session import Session
 from memcell.units import MIB
 
 if TYPE_CHECKING:
     from memcell.ipython.fresh import Fresh
+    from memcell.ipython.tracing import Top
 
 logger = logging.getLogger("memcell")
 
@@ -44,6 +45,8 @@ class _Entry:
     #: Ends what the cell is instead of a run: the runs that ``%%memwatch --repeat`` makes.
     end: Callable[[ExecutionResult | None], None] | None = None
     fresh: Fresh | None = None
+    top: Top | None = None
+    sites: AllocationSites | None = None
 
 
 class _Stacks(threading.local):
@@ -65,8 +68,10 @@ class Hooks:
         settings: Memcell,
         deep: DeepCleaning,
         make_fresh: Callable[[], Fresh],
+        make_top: Callable[[int, int], Top],
     ) -> None:
         self._make_fresh = make_fresh
+        self._make_top = make_top
         self._shell = shell
         self._session = session
         self._frontend = frontend
@@ -146,6 +151,8 @@ class Hooks:
     def _begin_options(self, entry: _Entry, options: WatchOptions) -> None:
         if options.fresh:
             entry.fresh = self._make_fresh()
+        if options.top:
+            entry.top = self._make_top(entry.run.number, options.top)
 
     def _end(self, result: ExecutionResult) -> None:
         entries = self._stacks.entries
@@ -163,24 +170,32 @@ class Hooks:
             entry.run.number = result.execution_count
         if entry.end is not None:
             self._guarded("repeating", entry.end, result)
+            if not entries:
+                self._frontend.end_live()
             self._after_outermost(self._session.history[-1] if len(self._session.history) else None)
             return
         self._finish(entry, result.error_before_exec or result.error_in_exec)
+
+    def _end_top(self, entry: _Entry, top: Top) -> None:
+        try:
+            entry.sites = top.end(entry.run)
+        finally:
+            top.cancel()
 
     def _finish(self, entry: _Entry, error: BaseException | None) -> None:
         if entry.end is not None:
             self._guarded("repeating", entry.end, None)
             return
         fresh = entry.fresh.end(error) if entry.fresh is not None else None
+        if entry.top is not None:
+            self._guarded("--top", self._end_top, entry, entry.top)
         run = self._session.close(entry.run, outcome_of(error))
         if entry.tell is not None:
             self._guarded("repeating", entry.tell, run, fresh)
             return
         if entry.options is not None and entry.options.output:
             self._shell.user_ns[entry.options.output] = run
-        self._guarded("showing", self._show, entry, run)
-        if fresh is not None and not (entry.options and entry.options.quiet):
-            self._guarded("showing", self._frontend.show_fresh, fresh)
+        self._guarded("showing", self._show, entry, run, fresh)
         if entry.options is not None and entry.options.clean:
             self._guarded("cleaning", self._clean, entry.options)
         if not self._stacks.entries:
@@ -191,13 +206,12 @@ class Hooks:
         """What the settings want after a cell, unless it ran inside another."""
         if self._stacks.entries:
             return
-        self._frontend.end_live()
         if run is not None:
             self._guarded("automatic cleaning", self._relieve_after, run)
         if self._settings.after_run == "reset":
             self._guarded("reset", self._deep.reset)
 
-    def _show(self, entry: _Entry, run: Run) -> None:
+    def _show(self, entry: _Entry, run: Run, fresh: FreshReport | None) -> None:
         options, is_outermost = entry.options, not self._stacks.entries
         if is_outermost:
             self._frontend.end_live()
@@ -208,6 +222,10 @@ class Hooks:
             return
         if not options.quiet:
             self._frontend.show_run(run)
+            if fresh is not None:
+                self._frontend.show_fresh(fresh)
+            if entry.sites is not None:
+                self._frontend.show_sites(entry.sites)
             self._frontend.show_picture(run)
 
     def _clean(self, options: WatchOptions) -> None:
@@ -265,6 +283,8 @@ class Hooks:
         self._session.abandon(entry.run)
         if entry.fresh is not None:
             entry.fresh.end(None)
+        if entry.top is not None:
+            entry.top.cancel()
 
     def _guarded(self, part: str, call: Callable[..., object], *arguments: Any) -> None:
         if part in self._off:

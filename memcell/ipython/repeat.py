@@ -7,7 +7,7 @@ first one shows what it shows, and none is numbered anew: ``In``, ``Out`` and ``
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
@@ -19,8 +19,9 @@ from memcell.ipython.frontend import Frontend
 from memcell.ipython.hooks import Hooks, is_in_event_loop
 from memcell.ipython.progress import Progress
 from memcell.ipython.silence import Silence
+from memcell.ipython.tracing import Top
 from memcell.ipython.watching import WatchOptions, needs_await
-from memcell.records import FreshReport, RepeatReport, Run
+from memcell.records import AllocationSites, FreshReport, RepeatReport, Run
 from memcell.runs import outcome_of
 from memcell.session import Session
 
@@ -40,6 +41,7 @@ class Repeat:
         hooks: Measure the runs.
         options: What was asked for.
         cell: The cell, without the line of the magic.
+        make_top: Starts to trace allocations, given the number of the cell and how many sites to tell.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Repeat:
         hooks: Hooks,
         options: WatchOptions,
         cell: str,
+        make_top: Callable[[int, int], Top],
     ) -> None:
         self._shell = shell
         self._session = session
@@ -57,6 +60,8 @@ class Repeat:
         self._hooks = hooks
         self._options = options
         self._cell = cell
+        self._make_top = make_top
+        self._top: Top | None = None
         self._wanted = options.repeat or 1
         self._silence = Silence(shell)
         self._progress: Progress | None = None
@@ -115,6 +120,8 @@ class Repeat:
     def _all_runs(self) -> Iterator[None]:
         self._progress = None if self._options.quiet else Progress(self._frontend.kind, self._wanted)
         self._show_progress()
+        if self._options.top:
+            self._top = self._make_top(self._number, self._options.top)
         try:
             yield
         except KeyboardInterrupt as error:  # between two runs
@@ -148,17 +155,19 @@ class Repeat:
         began = time.perf_counter()
         try:
             with self._session.own():
-                run = self._session.follow(run, thorough=self._is_due(len(self._runs) + 1))
+                run = self._session.follow(run, **self._due(len(self._runs) + 1))
         except KeyboardInterrupt as error:
             self._error = error
         self._runs.append(run)
         self._measuring_s += time.perf_counter() - began
 
-    def _is_due(self, number: int) -> bool:
-        """Whether to measure thoroughly after this run."""
+    def _due(self, number: int) -> dict[str, bool]:
+        """What to find out after this run, whatever it costs."""
         thirds = {1, ceil(self._wanted / 3), ceil(2 * self._wanted / 3), self._wanted}
         is_cheap = self._measuring_s < _MEASURING_SHARE * self._running_s
-        return self._wanted <= _ALL_MEASURED or number in thirds or is_cheap
+        is_due = self._wanted <= _ALL_MEASURED or number in thirds or is_cheap
+        # While allocations are traced, counting is slow: once, and again when they no longer are.
+        return {"settle": is_due, "count": is_due if self._top is None else number == 1}
 
     def _note_end(self, result: ExecutionResult) -> None:
         self._error = result.error_before_exec or result.error_in_exec or self._error
@@ -188,6 +197,7 @@ class Repeat:
         options, session = self._options, self._session
         self._show_progress(ended=True)
         began = time.perf_counter()
+        sites = self._end_top()
         verdict = session.leaks.verdict(self._key) if self._runs else None
         self._measuring_s += time.perf_counter() - began
         report = RepeatReport(
@@ -198,17 +208,29 @@ class Repeat:
             measuring_s=self._measuring_s,
             outcome=outcome_of(self._error) if self._error is not None or self._is_told else "error",
             error=self._why(),
+            sites=sites,
         )
         if options.output:
             self._shell.user_ns[options.output] = report
         if not options.quiet:
             self._frontend.show_repeat(report)
+            if sites is not None:
+                self._frontend.show_sites(sites)
             if self._fresh is not None:
                 self._frontend.show_fresh(self._fresh)
         if options.clean:
             cleaned = session.clean()
             if not options.quiet:
                 self._frontend.show_report(cleaned)
+
+    def _end_top(self) -> AllocationSites | None:
+        top, self._top = self._top, None
+        if top is None:
+            return None
+        try:
+            return top.end(None, max(1, len(self._runs)))
+        finally:
+            top.cancel()
 
     def _why(self) -> str:
         if self._error is not None:

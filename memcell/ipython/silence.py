@@ -34,7 +34,8 @@ class Silence:
         sys.stdout, sys.stderr = self._streams
         # The trap sets its own hook where no cell is running.
         sys.displayhook = trap.hook = self._format_only
-        shell.display_pub = _MutedPublisher(shell.display_pub, self._is_silent)
+        publisher: Any = _MutedPublisher(shell.display_pub, self._is_silent)
+        shell.display_pub = publisher
         self._showtraceback, self._had_own = shell.showtraceback, "showtraceback" in vars(shell)
         shell.showtraceback = self._show_error  # type: ignore[method-assign] # every error comes by here
         self._is_on = True

@@ -175,10 +175,12 @@ def repeat_outcome(report: RepeatReport) -> str:
         times += f", {format_duration(report.measuring_s)} of it to measure what stays"
     if report.outcome == "ok":
         return f"{done} of {report.wanted} runs in {times}"
-    before = "; no run before it" if not done else f"; this is about the {'run' if done == 1 else f'{done} runs'} before"
+    before = (
+        "; no run before it" if not done else f"; this is about the {'run' if done == 1 else f'{done} runs'} before"
+    )
     why = "interrupted" if report.outcome == "interrupted" else "failed"
     error = f" with {one_line(report.error, 100)}" if report.error and why == "failed" else ""
-    return f"run {number} of {report.wanted} {why}{error}{before}; {times}"
+    return f"run {number} of {report.wanted} {why}{error}; {before}; {times}"
 
 
 def repeat_progress(done: int, wanted: int, kept_bytes: int, *, ended: bool = False) -> str:
@@ -198,21 +200,27 @@ def fresh_words(report: FreshReport) -> list[str]:
         dropped = ", ".join(f"{one_line(name, 40)} ({format_bytes(size)})" for name, size in report.dropped)
         words.append(f"memcell --fresh: dropped just before rebinding: {dropped}")
     words += (
-        f"memcell --fresh: left {one_line(left.name, 40)} ({format_bytes(left.size_bytes)}): {one_line(left.why, 160)}"
+        f"memcell --fresh: left {one_line(left.name, 40)}{_in_brackets(left.size_bytes)}: {one_line(left.why, 160)}"
         for left in report.left
     )
     if report.lost:
-        lost = names(report.lost)
-        words.append(f"memcell --fresh: {lost} has no value now: the old one was dropped, and making the new one failed")
+        words.append(
+            f"memcell --fresh: {names(report.lost)} has no value now: the old one was dropped, and no new one was made"
+        )
     return words or ["memcell --fresh: nothing of 1 MiB or more was about to be rebound"]
+
+
+def _in_brackets(size_bytes: int) -> str:
+    return f" ({format_bytes(size_bytes)})" if size_bytes else ""
 
 
 def traced(sites: AllocationSites) -> str:
     """What the allocations that are still held add up to, and who traced them."""
     runs = "this run" if sites.runs == 1 else f"{sites.runs} runs"
     more = f", in {sites.count} places" if sites.count > len(sites.sites) else ""
-    words = f"{format_bytes(sites.total_bytes)} allocated in {runs} and still held{more}; traced by {sites.tracer}"
-    return f"{words}, which slows the code down{f'; {one_line(sites.note, 160)}' if sites.note else ''}"
+    words = f"{format_bytes(sites.total_bytes)} allocated in {runs} and still held{more}"
+    tracer = f"traced by {sites.tracer}, which costs time and memory too"
+    return "; ".join(filter(None, (words, tracer, one_line(sites.note, 160))))
 
 
 def freed(outcome: CleanOutcome) -> str:

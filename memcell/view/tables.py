@@ -169,7 +169,6 @@ def sites(found: AllocationSites) -> Table:
         _column("allocated at", (phrases.one_line(site.where, 60) for site in rows)),
         _column("in", (phrases.one_line(site.function, 40) for site in rows)),
         _column("called from", (phrases.one_line(site.called_from, 40) for site in rows)),
-        _column("kind", (site.kind for site in rows)),
         _column("held", (format_bytes(site.size_bytes) for site in rows), figures=True),
         _column("blocks", (f"{site.count:,}" for site in rows), figures=True),
     )
