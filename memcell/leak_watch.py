@@ -76,8 +76,13 @@ class LeakWatch:
         self._take_census(self._take_census(None))
         self._settle()
 
-    def note(self, run: Run) -> Run:
+    def note(self, run: Run, *, settle: bool = False, count: bool = False) -> Run:
         """A run has been recorded.
+
+        Args:
+            run: The run.
+            settle: Somebody waits for the verdict: collect and trim now, whatever it costs.
+            count: The same for the census.
 
         Returns:
             The run, with its settled level where it was worth finding out.
@@ -91,14 +96,17 @@ class LeakWatch:
         case.runs.append(run)
         case.grown_bytes += _growth(run)
         is_worth_it = is_suspicious(tuple(case.runs))
-        if self._is_thorough or (is_worth_it and self._can_settle()):
-            self._settle_last_run(case)
-        if is_worth_it and (self._is_thorough or self._census_budget.allows()):
-            self._census_budget.spend(lambda: self._count(case))
-            if self._is_thorough:
-                # A census leaves free memory behind, which the next run fills or which is taken for its garbage: either
-                # would hide what it keeps. So the level is taken when all that is over, each time at the same point.
+        if settle or count or self._is_thorough:
+            # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
+            if count or (self._is_thorough and is_worth_it):
+                self._count(case)
+            if settle or self._is_thorough:
                 self._settle_last_run(case)
+        elif is_worth_it:
+            if self._can_settle():
+                self._settle_last_run(case)
+            if self._census_budget.allows():
+                self._census_budget.spend(lambda: self._count(case))
         return case.runs[-1]
 
     def verdicts(self) -> list[Verdict]:
@@ -117,7 +125,7 @@ class LeakWatch:
         return [self._explained(case, verdict) for case, verdict in judged]
 
     def verdict(self, cell: str) -> Verdict | None:
-        """The verdict of one cell; None before its second run."""
+        """The verdict of one cell; None before its second run. As for ``verdicts``, who asks waits for a census."""
         case = self._cases.get(cell)
         if case is None or len(case.runs) < 2:
             return None

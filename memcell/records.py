@@ -290,6 +290,102 @@ class Verdict:
         return cls(**{**_fields_of(cls, values), "levels": tuple(values["levels"]), "culprits": culprits})
 
 
+@dataclass(frozen=True, slots=True)
+class AllocationSite:
+    """A line of code that allocated memory which is still held.
+
+    Attributes:
+        where: The line: ``[cell] line 3``, ``In[2] line 1``, ``module.py:12``.
+        function: The function there; empty for the top level of a cell or module.
+        called_from: The line of a cell that led there; empty where that is the line itself, or none did.
+        size_bytes: What it allocated and is still held.
+        count: How many blocks that is.
+    """
+
+    where: str
+    function: str
+    called_from: str
+    size_bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationSites:
+    """The allocation sites that retain most, the largest first.
+
+    Attributes:
+        sites: The largest.
+        count: How many there are in all.
+        total_bytes: What all of them retain.
+        tracer: Who traced the allocations.
+        runs: Over how many runs.
+        note: What a person should know: what the tracer does not see, why it was not another one.
+    """
+
+    sites: tuple[AllocationSite, ...]
+    count: int
+    total_bytes: int
+    tracer: Literal["tracemalloc", "memray"]
+    runs: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatReport:
+    """What ``%%memwatch --repeat`` found.
+
+    Attributes:
+        runs: The runs that were finished, in their order.
+        wanted: How many were asked for.
+        verdict: The verdict of the cell, with all its runs since it was last edited; None before the second.
+        duration_s: How long it took in all.
+        measuring_s: How much of that went into collecting garbage and counting what has a name.
+        outcome: How the last run ended.
+        error: The error that ended it, in one line; empty without one.
+        sites: The allocation sites that retain most; None unless they were asked for.
+    """
+
+    runs: tuple[Run, ...]
+    wanted: int
+    verdict: Verdict | None
+    duration_s: float
+    measuring_s: float
+    outcome: Outcome = "ok"
+    error: str = ""
+    sites: AllocationSites | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftName:
+    """A variable whose old value was not dropped before it was rebound, and why.
+
+    ``size_bytes`` is 0 where all of it counts for another variable that shares it.
+    """
+
+    name: str
+    size_bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreshReport:
+    """What ``%%memwatch --fresh`` did.
+
+    Attributes:
+        dropped: The variables that were dropped just before they were rebound, and their sizes in bytes.
+        left: Large variables that the cell rebinds and that were left until then.
+        lost: Those of the dropped that have no value now, because what was to become their value raised.
+    """
+
+    dropped: tuple[tuple[str, int], ...] = ()
+    left: tuple[LeftName, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
 State = Literal["healthy", "warning", "critical"]
 
 

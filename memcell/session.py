@@ -281,11 +281,21 @@ class Session:
 
         return LeakWatch(self._settle, self._census, self.limit)
 
-    def follow(self, run: Run) -> None:
-        """Look whether a run that has just been recorded makes its cell suspicious, and if so, at what stays."""
-        noted = self.leaks.note(run)
+    def follow(self, run: Run, *, settle: bool = False, count: bool = False) -> Run:
+        """Look whether a run that has just been recorded makes its cell suspicious, and if so, at what stays.
+
+        Args:
+            run: The latest run.
+            settle: Find out what stays in any case, whatever that costs.
+            count: The same for a census of what has a name.
+
+        Returns:
+            The run, with its settled level where it was found out.
+        """
+        noted = self.leaks.note(run, settle=settle, count=count)
         if noted is not run:
             self.history.replace_last(noted)
+        return noted
 
     def _census(self, previous: Census | None) -> Census | None:
         from memcell.explain.census import take_census

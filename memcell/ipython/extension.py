@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -19,9 +19,13 @@ from memcell.ipython.hooks import Hooks
 from memcell.ipython.magics import MEMCLEAN_OPTIONS, MemcellMagics
 from memcell.ipython.outputs import shell_cleaners
 from memcell.ipython.settings import Memcell
-from memcell.ipython.watching import strip_magic_line
+from memcell.ipython.watching import WatchOptions, strip_magic_line
 from memcell.records import NamespaceSizes
 from memcell.session import Session
+
+if TYPE_CHECKING:
+    from memcell.ipython.fresh import Fresh
+    from memcell.ipython.tracing import Top
 
 
 class Extension:
@@ -40,8 +44,8 @@ class Extension:
         imports = Imports(stays=lambda: getattr(shell.extension_manager, "loaded", ()))
         self._namespace = Namespace(shell.user_ns, shell.user_ns_hidden, imports)
         self.deep = DeepCleaning(session, self._namespace)
-        self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep)
-        self.magics = MemcellMagics(shell, session, self.frontend, self.deep, self._sizes)
+        self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep, self._fresh, self._top)
+        self.magics = MemcellMagics(shell, session, self.frontend, self.deep, self._sizes, self._repeat)
 
     def attach(self) -> Callable[[], None]:
         """Connect everything, or nothing if a step fails; returns what takes it all away again."""
@@ -70,6 +74,23 @@ class Extension:
             undo.callback(self._session.close_all)
             undo.enter_context(self.hooks)
             return undo.pop_all().close
+
+    def _repeat(self, options: WatchOptions, cell: str) -> Awaitable[None] | None:
+        from memcell.ipython.repeat import Repeat  # loaded when it is first asked for
+
+        repeat = Repeat(self._shell, self._session, self.frontend, self.hooks, options, cell, self._top)
+        return repeat.start()
+
+    def _fresh(self) -> Fresh:
+        from memcell.ipython.fresh import Fresh
+        from memcell.ipython.memtop import Memtop
+
+        return Fresh(self._shell, self._session, Memtop(self._shell, self._session, self._namespace).entries)
+
+    def _top(self, number: int, count: int) -> Top:
+        from memcell.ipython.tracing import Top
+
+        return Top(self._shell, self._session, number, count)
 
     def _sizes(self, count: int) -> NamespaceSizes:
         with self._session.own():

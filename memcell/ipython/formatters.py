@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from memcell.records import CleanReport, Run
+from memcell.records import CleanReport, RepeatReport, Run
 from memcell.run_history import History
 from memcell.session import Session
 
@@ -30,6 +30,18 @@ def _table_html(report: CleanReport) -> str:
     return clean_table_html(report)
 
 
+def _repeated(report: RepeatReport) -> str:
+    from memcell.view.text import repeat_table
+
+    return repeat_table(report)
+
+
+def _repeated_html(report: RepeatReport) -> str:
+    from memcell.view.html import repeat_table_html
+
+    return repeat_table_html(report)
+
+
 def _runs(history: History) -> str:
     from memcell.view.text import runs_table
 
@@ -42,8 +54,12 @@ def _runs_html(history: History) -> str:
     return runs_table_html(history)
 
 
-_PLAIN: dict[type, Callable[[Any], str]] = {Run: _line, CleanReport: _table, History: _runs}
-_HTML: dict[type, Callable[[Any], str]] = {CleanReport: _table_html, History: _runs_html}
+_PLAIN: dict[type, Callable[[Any], str]] = {Run: _line, CleanReport: _table, RepeatReport: _repeated, History: _runs}
+_HTML: dict[type, Callable[[Any], str]] = {
+    CleanReport: _table_html,
+    RepeatReport: _repeated_html,
+    History: _runs_html,
+}
 
 
 def register(shell: InteractiveShell, session: Session) -> Callable[[], None]:

@@ -16,7 +16,17 @@ from IPython.display import display
 
 from memcell.ipython.deep import Reached
 from memcell.measure.process import trim_heap
-from memcell.records import CleanerInfo, CleanReport, NamespaceSizes, Notice, Run, Verdict
+from memcell.records import (
+    AllocationSites,
+    CleanerInfo,
+    CleanReport,
+    FreshReport,
+    NamespaceSizes,
+    Notice,
+    RepeatReport,
+    Run,
+    Verdict,
+)
 from memcell.session import Session
 
 if TYPE_CHECKING:
@@ -95,6 +105,21 @@ class Frontend:
         """The cells that were run again: whether they leak, and what holds the growth."""
         text, html = self._views()
         self._show(text.verdicts_table(verdicts), html.verdicts_table_html(verdicts))
+
+    def show_repeat(self, report: RepeatReport) -> None:
+        """The verdict of a cell that was repeated."""
+        text, html = self._views()
+        self._show(text.repeat_table(report), html.repeat_table_html(report))
+
+    def show_sites(self, sites: AllocationSites) -> None:
+        """The allocation sites that retain most."""
+        text, html = self._views()
+        self._show(text.sites_table(sites), html.sites_table_html(sites))
+
+    def show_fresh(self, report: FreshReport) -> None:
+        """What was dropped before it was rebound."""
+        text, html = self._views()
+        self._show(text.fresh_lines(report), html.fresh_html(report))
 
     def show_reached(self, reached: Reached, *, dry_run: bool = False) -> None:
         """The variables and modules that went, or would go. Nothing where there are none."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
@@ -16,12 +16,18 @@ from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import WatchOptions, split_raw_cell
-from memcell.records import Notice, Run
+from memcell.records import AllocationSites, FreshReport, Notice, Run
 from memcell.runs import OpenRun, outcome_of
 from memcell.session import Session
 from memcell.units import MIB
 
+if TYPE_CHECKING:
+    from memcell.ipython.fresh import Fresh
+    from memcell.ipython.tracing import Top
+
 logger = logging.getLogger("memcell")
+
+Tell = Callable[[Run, "FreshReport | None"], None]
 
 #: A cell that keeps or peaks above this is worth a line.
 NOTABLE_BYTES = 32 * MIB
@@ -34,6 +40,13 @@ class _Entry:
     info: ExecutionInfo
     run: OpenRun
     options: WatchOptions | None
+    #: Who asked for this run, and says what comes of it.
+    tell: Tell | None = None
+    #: Ends what the cell is instead of a run: the runs that ``%%memwatch --repeat`` makes.
+    end: Callable[[ExecutionResult | None], None] | None = None
+    fresh: Fresh | None = None
+    top: Top | None = None
+    sites: AllocationSites | None = None
 
 
 class _Stacks(threading.local):
@@ -41,14 +54,24 @@ class _Stacks(threading.local):
 
     def __init__(self) -> None:
         self.entries: list[_Entry] = []
+        self.expected: tuple[WatchOptions, Tell] | None = None
 
 
 class Hooks:
     """Opens a run before each cell and closes it afterwards, between ``__enter__`` and ``__exit__``."""
 
     def __init__(
-        self, shell: InteractiveShell, session: Session, frontend: Frontend, settings: Memcell, deep: DeepCleaning
+        self,
+        shell: InteractiveShell,
+        session: Session,
+        frontend: Frontend,
+        settings: Memcell,
+        deep: DeepCleaning,
+        make_fresh: Callable[[], Fresh],
+        make_top: Callable[[int, int], Top],
     ) -> None:
+        self._make_fresh = make_fresh
+        self._make_top = make_top
         self._shell = shell
         self._session = session
         self._frontend = frontend
@@ -71,6 +94,32 @@ class Hooks:
         while self._stacks.entries:
             self._guarded("measuring", self._finish, self._stacks.entries.pop(), None)
 
+    @property
+    def is_repeating(self) -> bool:
+        """Whether a cell is being repeated."""
+        return any(entry.tell is not None for entry in self._stacks.entries)
+
+    def repeat_instead(self, end: Callable[[ExecutionResult | None], None]) -> tuple[str | None, int] | None:
+        """The running cell is no run itself but repeats one.
+
+        Args:
+            end: Is called with its result when it ends.
+
+        Returns:
+            The front end's id of the cell, and its number; None where the magic was called by other code.
+        """
+        entries = self._stacks.entries
+        if not entries or not (entries[-1].info.raw_cell or "").lstrip().startswith("%%memwatch"):
+            return None
+        entry = entries[-1]
+        self._session.abandon(entry.run)
+        entry.end = end
+        return entry.info.cell_id, entry.run.number
+
+    def expect(self, asked: tuple[WatchOptions, Tell] | None) -> None:
+        """The next cell has these options, whatever stands in it, and its run is told to who asks; None: not so."""
+        self._stacks.expected = asked
+
     def pre_run_cell(self, info: ExecutionInfo) -> None:
         """Before a cell, also before one that another cell runs."""
         self._guarded("measuring", self._begin, info)
@@ -81,18 +130,29 @@ class Hooks:
 
     def _begin(self, info: ExecutionInfo) -> None:
         entries = self._stacks.entries
-        if entries and (info.store_history or not _is_in_event_loop()):
+        if entries and (info.store_history or not is_in_event_loop()):
             self._drop_stale(entries)
         raw_cell = info.raw_cell or ""
         split = split_raw_cell(raw_cell, self._shell.input_transformers_cleanup)
         options, source = split or (None, raw_cell)
-        if options is not None and not options.quiet:
+        tell = None
+        if self._stacks.expected is not None:
+            (options, tell), self._stacks.expected = self._stacks.expected, None
+        if options is not None and not options.quiet and not options.repeat:
             self._guarded("live view", self._frontend.show_live)
         if not entries:
             self._guarded("automatic cleaning", self._relieve_before, source, info.cell_id)
         self._frontend.begin_live()
         run = self._session.open(source, number=self._number(info), cell=info.cell_id)
-        entries.append(_Entry(info, run, options))
+        entries.append(_Entry(info, run, options, tell))
+        if options is not None and not options.repeat:
+            self._guarded("%%memwatch's options", self._begin_options, entries[-1], options)
+
+    def _begin_options(self, entry: _Entry, options: WatchOptions) -> None:
+        if options.fresh:
+            entry.fresh = self._make_fresh()
+        if options.top:
+            entry.top = self._make_top(entry.run.number, options.top)
 
     def _end(self, result: ExecutionResult) -> None:
         entries = self._stacks.entries
@@ -104,26 +164,54 @@ class Hooks:
                 self._frontend.end_live()
             return
         while len(entries) > index + 1:
-            self._session.abandon(entries.pop().run)
+            self._abandon(entries.pop())
         entry = entries.pop()
         if entry.info.store_history and result.execution_count is not None:
             entry.run.number = result.execution_count
+        if entry.end is not None:
+            self._guarded("repeating", entry.end, result)
+            if not entries:
+                self._frontend.end_live()
+            self._after_outermost(self._session.history[-1] if len(self._session.history) else None)
+            return
         self._finish(entry, result.error_before_exec or result.error_in_exec)
 
+    def _end_top(self, entry: _Entry, top: Top) -> None:
+        try:
+            entry.sites = top.end(entry.run)
+        finally:
+            top.cancel()
+
     def _finish(self, entry: _Entry, error: BaseException | None) -> None:
+        if entry.end is not None:
+            self._guarded("repeating", entry.end, None)
+            return
+        fresh = entry.fresh.end(error) if entry.fresh is not None else None
+        if entry.top is not None:
+            self._guarded("--top", self._end_top, entry, entry.top)
         run = self._session.close(entry.run, outcome_of(error))
+        if entry.tell is not None:
+            self._guarded("repeating", entry.tell, run, fresh)
+            return
         if entry.options is not None and entry.options.output:
             self._shell.user_ns[entry.options.output] = run
-        self._guarded("showing", self._show, entry, run)
+        self._guarded("showing", self._show, entry, run, fresh)
         if entry.options is not None and entry.options.clean:
             self._guarded("cleaning", self._clean, entry.options)
         if not self._stacks.entries:
             self._guarded("explaining", self._session.follow, run)
-            self._guarded("automatic cleaning", self._relieve_after, run)
-            if self._settings.after_run == "reset":
-                self._guarded("reset", self._deep.reset)
+        self._after_outermost(run)
 
-    def _show(self, entry: _Entry, run: Run) -> None:
+    def _after_outermost(self, run: Run | None) -> None:
+        """What the settings want after a cell, unless it ran inside another."""
+        if self._stacks.entries:
+            return
+        if run is not None:
+            self._guarded("automatic cleaning", self._relieve_after, run)
+        if self._settings.after_run == "reset":
+            self._guarded("reset", self._deep.reset)
+
+    def _show(self, entry: _Entry, run: Run, fresh: FreshReport | None) -> None:
         options, is_outermost = entry.options, not self._stacks.entries
         if is_outermost:
             self._frontend.end_live()
@@ -134,6 +222,10 @@ class Hooks:
             return
         if not options.quiet:
             self._frontend.show_run(run)
+            if fresh is not None:
+                self._frontend.show_fresh(fresh)
+            if entry.sites is not None:
+                self._frontend.show_sites(entry.sites)
             self._frontend.show_picture(run)
 
     def _clean(self, options: WatchOptions) -> None:
@@ -185,7 +277,14 @@ class Hooks:
             running += frame.f_code.co_name == "run_cell_async"
             frame = frame.f_back
         while len(entries) > max(0, running - 1):
-            self._session.abandon(entries.pop().run)
+            self._abandon(entries.pop())
+
+    def _abandon(self, entry: _Entry) -> None:
+        self._session.abandon(entry.run)
+        if entry.fresh is not None:
+            entry.fresh.end(None)
+        if entry.top is not None:
+            entry.top.cancel()
 
     def _guarded(self, part: str, call: Callable[..., object], *arguments: Any) -> None:
         if part in self._off:
@@ -205,7 +304,8 @@ class Hooks:
             )
 
 
-def _is_in_event_loop() -> bool:
+def is_in_event_loop() -> bool:
+    """Whether a loop of asyncio runs in this thread."""
     asyncio = sys.modules.get("asyncio")  # not imported for this: it takes 10 ms
     return asyncio is not None and asyncio._get_running_loop() is not None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -13,7 +13,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from memcell.errors import InvalidSizeError, MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.frontend import Frontend
-from memcell.ipython.watching import parse_watch_options, variable_name
+from memcell.ipython.watching import WatchOptions, parse_watch_options, variable_name
 from memcell.records import NamespaceSizes
 from memcell.session import Session
 from memcell.units import parse_size
@@ -49,6 +49,7 @@ class MemcellMagics(Magics):
         frontend: Frontend,
         deep: DeepCleaning,
         sizes: Callable[[int], NamespaceSizes],
+        repeat: Callable[[WatchOptions, str], Awaitable[None] | None],
     ) -> None:
         super().__init__(shell)
         self._shell = shell
@@ -56,6 +57,7 @@ class MemcellMagics(Magics):
         self._frontend = frontend
         self._deep = deep
         self._sizes = sizes
+        self._repeat = repeat
 
     @magic_arguments()
     @argument("names", nargs="*", metavar="NAME", help="cleaners to run; default: all of effect none or recompute")
@@ -124,26 +126,33 @@ class MemcellMagics(Magics):
         self._frontend.show_verdicts(self._session.leaks.verdicts())
 
     @line_cell_magic
-    def memwatch(self, line: str, cell: str | None = None) -> None:
+    def memwatch(self, line: str, cell: str | None = None) -> Awaitable[None] | None:
         """Watch the memory live.
 
         ``%memwatch`` shows the live view of the session in a notebook: the curve of the cell that runs, then the bars
         of what each run kept and how high it went. ``%memwatch off`` closes it.
 
-        ``%%memwatch [-o NAME] [-q] [--clean]`` above a cell watches that cell and says its summary line::
+        ``%%memwatch [options]`` above a cell watches that cell and says its summary line::
 
-          -o NAME   keep the record of the run in the variable NAME
-          -q        print nothing
-          --clean   run the cleaners afterwards, as %memclean does
+          -o NAME     keep the record in the variable NAME: a Run, with --repeat a RepeatReport
+          -q          print nothing
+          --clean     run the cleaners afterwards (after the last run), as %memclean does
+          --repeat N  run the cell N times, show what the first run shows, and say whether it leaks and what holds that
+          --top [N]   the N (10) lines of code whose allocations are still held; the run is slower for it
+          --fresh     drop large variables that the cell rebinds just before it does, so that old and new are
+                      never there together; where it cannot prove that nobody reads the old value, it says why not
         """
         if cell is None:
             self._memwatch_session(line.strip())
-            return
+            return None
         # A cell comes here only if its first line could not be taken off, or if code calls the magic by name.
-        parse_watch_options(line)
+        options = parse_watch_options(line)
         if not cell.strip():
             raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
+        if options.repeat:
+            return self._repeat(options, cell)
         self._shell.run_cell(f"%%memwatch {line}\n{cell}")
+        return None
 
     def _memwatch_session(self, word: str) -> None:
         if word == "off":

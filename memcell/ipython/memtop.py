@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,11 +65,9 @@ class Memtop:
         rss_bytes = self._session.snapshot().level_bytes
         with self._session.own():
             roots, places = self._roots()
-            sizing = Sizing(roots, fences=self._fences(), deadline_s=SIZING_S)
+            sizing = self._sizing(roots)
             order = sorted(range(len(roots)), key=lambda index: -sizing.sizes[index].size_bytes)[:count]
-            # Of what is small it does not matter who holds it.
-            large = [index for index in order if _is_large(sizing.sizes[index])]
-            held = dict(zip(large, self._holders([roots[index].value for index in large], roots, sizing), strict=True))
+            held = self._held(order, roots, sizing)
         entries = tuple(_entry(sizing.sizes[index], held.get(index, Held()), places) for index in order)
         return NamespaceSizes(
             entries=entries,
@@ -80,6 +78,27 @@ class Memtop:
             holders_complete=all(found.complete for found in held.values()),
             shared=tuple(self._session.shared.infos()),
         )
+
+    def entries(self, names: Collection[str]) -> dict[str, NamespaceEntry]:
+        """Some variables by name, with what else holds them.
+
+        Args:
+            names: Their names.
+        """
+        with self._session.own():
+            roots, places = self._roots()
+            sizing = self._sizing(roots)
+            chosen = [index for index, root in enumerate(roots) if root.name in names]
+            held = self._held(chosen, roots, sizing)
+        return {roots[index].name: _entry(sizing.sizes[index], held.get(index, Held()), places) for index in chosen}
+
+    def _sizing(self, roots: list[Root]) -> Sizing:
+        return Sizing(roots, fences=self._fences(), deadline_s=SIZING_S)
+
+    def _held(self, chosen: list[int], roots: list[Root], sizing: Sizing) -> dict[int, Held]:
+        # Of what is small it does not matter who holds it.
+        large = [index for index in chosen if _is_large(sizing.sizes[index])]
+        return dict(zip(large, self._holders([roots[index].value for index in large], roots, sizing), strict=True))
 
     def _roots(self) -> tuple[list[Root], _Places]:
         """The variables, then what the shell keeps: what both have counts for the variable."""

@@ -4,6 +4,9 @@ A cell magic would have to run the cell's text anew, which breaks ``await``, sho
 tracebacks and fires the hooks twice. So an input transformer takes the line off, and the hook that opens the
 run reads the options from the raw cell. Only where the line cannot be taken off (an option that is wrong, nothing
 below it) it stays, and the magic of that name says what is wrong.
+
+With ``--repeat`` the line stays too: there is no run that the cell could be, since the magic runs it several times. A
+cell with ``await`` at its top level then becomes one that awaits the magic: the loop that would run it is running.
 """
 
 from __future__ import annotations
@@ -16,18 +19,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from IPython.core.error import UsageError
+from IPython.core.getipython import get_ipython
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic_arguments import MagicArgumentParser
 
 _MAGIC_LINE = re.compile(r"%%memwatch(?:[ \t]+(.*))?[ \t]*")
+_MOST_REPEATS = 1000
+_SITES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What ``%%memwatch`` was asked for. ``output`` is the name of a variable for the record."""
+    """What ``%%memwatch`` was asked for.
+
+    Attributes:
+        output: The name of a variable for the record.
+        quiet: Whether to print nothing.
+        clean: Whether to run the cleaners afterwards.
+        repeat: How often to run the cell; None for once, as itself.
+        top: How many allocation sites to show; None for none.
+        fresh: Whether to drop what the cell is about to rebind.
+    """
 
     output: str | None = None
     quiet: bool = False
     clean: bool = False
+    repeat: int | None = None
+    top: int | None = None
+    fresh: bool = False
 
 
 def variable_name(text: str) -> str:
@@ -37,12 +56,29 @@ def variable_name(text: str) -> str:
     return text
 
 
+def _repeats(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= _MOST_REPEATS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs from 2 to {_MOST_REPEATS}")
+    return int(text)
+
+
+def _sites(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of allocation sites from 1 on")
+    return int(text)
+
+
 def watch_parser() -> MagicArgumentParser:
     """The parser of the options of ``%%memwatch``."""
     parser = MagicArgumentParser("%%memwatch", add_help=False)
     parser.add_argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the record in NAME")
     parser.add_argument("-q", dest="quiet", action="store_true", help="print nothing")
     parser.add_argument("--clean", action="store_true", help="run the cleaners afterwards")
+    parser.add_argument("--repeat", metavar="N", type=_repeats, help="run the cell N times and give the verdict")
+    parser.add_argument(
+        "--top", metavar="N", nargs="?", type=_sites, const=_SITES_SHOWN, help="allocation sites that retain most"
+    )
+    parser.add_argument("--fresh", action="store_true", help="drop what the cell is about to rebind just before")
     return parser
 
 
@@ -93,7 +129,28 @@ def strip_magic_line(lines: list[str]) -> list[str]:
     """The input transformer."""
     if not lines or not lines[0].startswith("%%memwatch") or _is_inside_magic():
         return lines
-    return lines[1:] if split_magic_line("".join(lines)) else lines
+    split = split_magic_line("".join(lines))
+    if split is None:
+        return lines
+    options, cell = split
+    if not options.repeat:
+        return lines[1:]
+    shell = get_ipython()
+    if shell is None or not needs_await(shell, cell):
+        return lines
+    line = lines[0].strip().partition("%%memwatch")[2].strip()
+    return [f"await get_ipython().run_cell_magic('memwatch', {line!r}, {cell!r})\n"]
+
+
+def needs_await(shell: InteractiveShell, cell: str) -> bool:
+    """Whether a cell awaits at its top level, in a shell that lets it."""
+    if "await" not in cell and "async" not in cell:
+        return False
+    try:
+        transformed = shell.transform_cell(cell)
+    except SyntaxError:  # which running it will tell
+        return False
+    return bool(shell.should_run_async(cell, transformed_cell=transformed))
 
 
 def _is_inside_magic() -> bool:

@@ -10,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memcell.records import (
+    AllocationSites,
     CleanerInfo,
     CleanReport,
+    FreshReport,
     Limit,
     ModuleOutcome,
     NamespaceSizes,
     Notice,
+    RepeatReport,
     Run,
     Variable,
     Verdict,
 )
 from memcell.view import drawing, tables
 from memcell.view.drawing import escape
-from memcell.view.phrases import notice_words, run_sparkline, summary_parts
+from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
 
 _FONT = "font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:var(--jp-ui-font-size1, 13px)"
@@ -116,6 +119,28 @@ def memtop_table_html(sizes: NamespaceSizes) -> str:
 def verdicts_table_html(verdicts: Sequence[Verdict]) -> str:
     """The cells that were run again: verdict, growth and culprit, then the lines that fix it."""
     return _table(tables.verdicts(verdicts))
+
+
+def repeat_table_html(report: RepeatReport) -> str:
+    """The verdict of a cell that was run several times in a row."""
+    return _table(tables.repeat(report))
+
+
+def sites_table_html(sites: AllocationSites) -> str:
+    """The allocation sites that retain most."""
+    return _table(tables.sites(sites))
+
+
+def fresh_html(report: FreshReport) -> str:
+    """What was dropped before it was rebound, and what was not, a line each."""
+    return "".join(f'<div style="{_LINE}">{escape(words)}</div>' for words in fresh_words(report))
+
+
+def progress_html(done: int, wanted: int, kept_bytes: int, *, ended: bool = False) -> str:
+    """How far a repeated cell has got."""
+    bar, _, words = repeat_progress(done, wanted, kept_bytes, ended=ended).partition(" ")
+    drawn = f'<span style="color:{drawing.KERNEL};letter-spacing:-0.05em">{bar}</span>'
+    return f'<div style="{_LINE}">{drawn} {escape(words)}</div>'
 
 
 def runs_table_html(runs: Sequence[Run]) -> str:

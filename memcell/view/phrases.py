@@ -6,7 +6,18 @@ import math
 import re
 from collections.abc import Sequence
 
-from memcell.records import CleanOutcome, Limit, NamespaceEntry, NamespaceSizes, Notice, Run, Verdict
+from memcell.records import (
+    AllocationSites,
+    CleanOutcome,
+    FreshReport,
+    Limit,
+    NamespaceEntry,
+    NamespaceSizes,
+    Notice,
+    RepeatReport,
+    Run,
+    Verdict,
+)
 from memcell.units import MIB, format_bytes, format_duration, format_round
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -14,6 +25,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _WORTH_SAYING_BYTES = MIB
 #: The level of an idle kernel wavers by some 100 KiB: a curve that spans less than this is drawn low.
 _SPARKLINE_SPAN_BYTES = 4 * MIB
+_BAR_WIDTH = 20
 # Control characters, and the marks that turn the direction of text around for what follows them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -153,6 +165,62 @@ def held_by(verdict: Verdict) -> str:
     shown = (format_bytes(size) for size in culprit.sizes) if culprit.unit == "bytes" else map(str, culprit.sizes)
     unit = "" if culprit.unit == "bytes" else " entries"
     return f"{one_line(culprit.name, 80)}: {' → '.join(shown)}{unit}"
+
+
+def repeat_outcome(report: RepeatReport) -> str:
+    """How many runs there were of how many, why not all, and how long it took."""
+    done, number = len(report.runs), len(report.runs) + 1
+    times = format_duration(report.duration_s)
+    if report.measuring_s >= 0.01:
+        times += f", {format_duration(report.measuring_s)} of it to measure what stays"
+    if report.outcome == "ok":
+        return f"{done} of {report.wanted} runs in {times}"
+    before = (
+        "; no run before it" if not done else f"; this is about the {'run' if done == 1 else f'{done} runs'} before"
+    )
+    why = "interrupted" if report.outcome == "interrupted" else "failed"
+    error = f" with {one_line(report.error, 100)}" if report.error and why == "failed" else ""
+    return f"run {number} of {report.wanted} {why}{error}; {before}; {times}"
+
+
+def repeat_progress(done: int, wanted: int, kept_bytes: int, *, ended: bool = False) -> str:
+    """How far a repeated cell has got: ``▰▰▰▱▱▱▱▱▱▱ run 4 of 10 · +20.0 MiB so far``."""
+    filled = done * _BAR_WIDTH // wanted
+    words = f"run {done + 1} of {wanted}" if done < wanted else f"{wanted} runs done"
+    if ended and done < wanted:
+        words = f"stopped in {words}"
+    so_far = f" · {format_bytes(kept_bytes, sign=True)} so far" if done and not ended else ""
+    return f"{'▰' * filled}{'▱' * (_BAR_WIDTH - filled)} {words}{so_far}"
+
+
+def fresh_words(report: FreshReport) -> list[str]:
+    """What was dropped before it was rebound, what was not and why, and what has no value now."""
+    words = []
+    if report.dropped:
+        dropped = ", ".join(f"{one_line(name, 40)} ({format_bytes(size)})" for name, size in report.dropped)
+        words.append(f"memcell --fresh: dropped just before rebinding: {dropped}")
+    words += (
+        f"memcell --fresh: left {one_line(left.name, 40)}{_in_brackets(left.size_bytes)}: {one_line(left.why, 160)}"
+        for left in report.left
+    )
+    if report.lost:
+        words.append(
+            f"memcell --fresh: {names(report.lost)} has no value now: the old one was dropped, and no new one was made"
+        )
+    return words or ["memcell --fresh: nothing of 1 MiB or more was about to be rebound"]
+
+
+def _in_brackets(size_bytes: int) -> str:
+    return f" ({format_bytes(size_bytes)})" if size_bytes else ""
+
+
+def traced(sites: AllocationSites) -> str:
+    """What the allocations that are still held add up to, and who traced them."""
+    runs = "this run" if sites.runs == 1 else f"{sites.runs} runs"
+    more = f", in {sites.count} places" if sites.count > len(sites.sites) else ""
+    words = f"{format_bytes(sites.total_bytes)} allocated in {runs} and still held{more}"
+    tracer = f"traced by {sites.tracer}, which costs time and memory too"
+    return "; ".join(filter(None, (words, tracer, one_line(sites.note, 160))))
 
 
 def freed(outcome: CleanOutcome) -> str:

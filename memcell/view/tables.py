@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from memcell.records import (
+    AllocationSites,
     CleanerInfo,
     CleanOutcome,
     CleanReport,
     ModuleOutcome,
     NamespaceSizes,
+    RepeatReport,
     Run,
     Variable,
     Verdict,
@@ -149,6 +151,28 @@ def verdicts(found: Sequence[Verdict]) -> Table:
     )
     fixes = dict.fromkeys(culprit.fix for verdict in found for culprit in verdict.culprits[:1] if culprit.fix)
     return Table(columns, ("to fix it:", *fixes) if fixes else ())
+
+
+def repeat(report: RepeatReport) -> Table:
+    """The verdict of a cell that was run several times in a row, and how that went."""
+    outcome = phrases.repeat_outcome(report)
+    if report.verdict is None:
+        return Table((), (f"{outcome}; a verdict takes two runs at the least",))
+    table = verdicts([report.verdict])
+    return Table(table.columns, (*table.lines, outcome))
+
+
+def sites(found: AllocationSites) -> Table:
+    """The allocation sites that retain most."""
+    rows = found.sites
+    columns = _with_content(
+        _column("allocated at", (phrases.one_line(site.where, 60) for site in rows)),
+        _column("in", (phrases.one_line(site.function, 40) for site in rows)),
+        _column("called from", (phrases.one_line(site.called_from, 40) for site in rows)),
+        _column("held", (format_bytes(site.size_bytes) for site in rows), figures=True),
+        _column("blocks", (f"{site.count:,}" for site in rows), figures=True),
+    )
+    return Table(columns, (phrases.traced(found),))
 
 
 def variables(removed: Sequence[Variable], *, dry_run: bool = False) -> Table:

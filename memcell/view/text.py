@@ -5,28 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memcell.records import (
+    AllocationSites,
     CleanerInfo,
     CleanReport,
+    FreshReport,
     Limit,
     ModuleOutcome,
     NamespaceSizes,
     Notice,
+    RepeatReport,
     Run,
     Variable,
     Verdict,
 )
 from memcell.units import MIB
 from memcell.view import tables
-from memcell.view.phrases import notice_words, run_sparkline, sparkline, summary_parts
+from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, sparkline, summary_parts
 
 __all__ = [
     "clean_table",
     "cleaners_table",
+    "fresh_lines",
     "log_line",
     "memtop_table",
     "modules_table",
     "notice_line",
+    "progress_line",
+    "repeat_table",
     "runs_table",
+    "sites_table",
     "sparkline",
     "summary_line",
     "variables_table",
@@ -83,6 +90,26 @@ def memtop_table(sizes: NamespaceSizes) -> str:
 def verdicts_table(verdicts: Sequence[Verdict]) -> str:
     """The cells that were run again: verdict, growth and culprit, then the lines that fix it."""
     return _plain(tables.verdicts(verdicts))
+
+
+def repeat_table(report: RepeatReport) -> str:
+    """The verdict of a cell that was run several times in a row."""
+    return _plain(tables.repeat(report))
+
+
+def sites_table(sites: AllocationSites) -> str:
+    """The allocation sites that retain most."""
+    return _plain(tables.sites(sites))
+
+
+def fresh_lines(report: FreshReport) -> str:
+    """What was dropped before it was rebound, and what was not."""
+    return "\n".join(fresh_words(report))
+
+
+def progress_line(done: int, wanted: int, kept_bytes: int, *, ended: bool = False) -> str:
+    """How far a repeated cell has got."""
+    return repeat_progress(done, wanted, kept_bytes, ended=ended)
 
 
 def runs_table(runs: Sequence[Run]) -> str:
