@@ -33,3 +33,7 @@ class MissingLibraryError(MemcellError, ImportError):
 
 class UnknownVariableError(MemcellError, LookupError):
     """A name that is no variable of the user's namespace."""
+
+
+class UnknownProcessError(MemcellError, LookupError):
+    """A process that memcell does not end: no cell of this session, or of a dead kernel of this user, started it."""

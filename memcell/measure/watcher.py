@@ -6,7 +6,8 @@ and starts in some 20 ms. The kernel's side is in ``sampler.py``, which imports 
 
 The two share one page-aligned buffer (``SharedCurve``) and a pipe. The kernel writes which period to sample into the
 buffer; the watcher writes the curve of that period. While nothing runs the watcher sleeps on the pipe and takes no
-processor time. It ends when the kernel ends.
+processor time. It ends when the kernel ends; if it was given a command, its last act is to become that one when the
+kernel has died.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def pss_of(pid: int) -> int:
 
 
 def watch(pid: int, memory: int, pipe: int) -> None:
-    """Sample the process until it ends or closes its end of the pipe."""
+    """Sample the process until it ends or closes its end of the pipe, which it does when it needs no samples."""
     curve = SharedCurve(mmap.mmap(memory, SIZE))
     statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
     poll = select.poll()
@@ -201,5 +202,16 @@ def watch(pid: int, memory: int, pipe: int) -> None:
             curve.park(False)
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, also if nobody has asked for its exit status yet."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:
+        return True
+
+
 if __name__ == "__main__":
     watch(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    if sys.argv[4:] and has_ended(int(sys.argv[1])):
+        os.execv(sys.argv[4], sys.argv[4:])  # noqa: S606 - the command is memcell's own

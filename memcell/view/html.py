@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memcell.records import (
+    ChildProcess,
     CleanerInfo,
     CleanReport,
+    EndOutcome,
     Limit,
     ModuleOutcome,
     NamespaceSizes,
@@ -20,7 +22,7 @@ from memcell.records import (
     Variable,
     Verdict,
 )
-from memcell.view import drawing, tables
+from memcell.view import drawing, process_tables, tables
 from memcell.view.drawing import escape
 from memcell.view.phrases import notice_words, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
@@ -116,6 +118,23 @@ def memtop_table_html(sizes: NamespaceSizes) -> str:
 def verdicts_table_html(verdicts: Sequence[Verdict]) -> str:
     """The cells that were run again: verdict, growth and culprit, then the lines that fix it."""
     return _table(tables.verdicts(verdicts))
+
+
+def children_table_html(
+    children: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = (), *, dry_run: bool = False
+) -> str:
+    """The processes that cells started and those of dead kernels or, for a dry run, which of them would be ended."""
+    return _table(process_tables.children(children, orphans, dry_run=dry_run))
+
+
+def ended_table_html(outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> str:
+    """What became of processes that were to be ended, and which are still there."""
+    return _table(process_tables.ended(outcomes, left))
+
+
+def orphans_html(orphans: Sequence[ChildProcess]) -> str:
+    """What dead kernels left, in one line, with the next step."""
+    return f'<div style="{_LINE}">{escape(process_tables.orphans_words(orphans))}</div>'
 
 
 def runs_table_html(runs: Sequence[Run]) -> str:
