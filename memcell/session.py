@@ -63,7 +63,7 @@ logger = logging.getLogger("memcell")
 #: A run has to last this long before its samples are looked at and all threads are searched for children.
 LONG_RUN_S = 0.2
 #: How far outside a run a process may seem to have been started in it: the system tells hundredths of a second.
-_START_ERROR_S = 0.02
+_START_ERROR_S = 0.01
 #: What children get to end when a kernel does: its server sends it SIGTERM 2.5 s after it was asked to shut down.
 _GRACE_AT_EXIT_S = 1.5
 #: Levels kept of each run's curve: as many as a sparkline or a figure can show.
@@ -415,15 +415,15 @@ class Session:
 
     def _run_at(self, moment: float) -> tuple[int, str] | None:
         """The run that was going on at a time, in seconds since the epoch: its number and first line."""
+        spans = [(run.started, run.started + run.duration_s, (run.number, run.source_line)) for run in self.history]
         with self._lock:
-            spans = [(run.started, float("inf"), run) for run in self._open]
-        spans = [*((run.started, run.started + run.duration_s, run) for run in self.history), *spans]
+            spans += [(run.started, float("inf"), (run.number, run.source_line)) for run in self._open]
         nearest, error_s = None, _START_ERROR_S
         for began, ended, run in spans:
-            # Cells may follow one another within less time than the start of a process is known to: the nearest it is.
+            # Cells may follow one another faster than the start of a process is known: it is the nearest one.
             distance_s = max(began - moment, moment - ended, 0.0)
             if distance_s <= error_s:
-                nearest, error_s = (run.number, run.source_line), distance_s
+                nearest, error_s = run, distance_s
         return nearest
 
     def end_at_exit(self) -> None:

@@ -45,7 +45,14 @@ class Children:
         self._memory_of = memory_of or processes.rss_of
         self._cell_at = cell_at
         self._own = own
-        self.origin = Origin.own()
+        self._origin = Origin.own()
+
+    @property
+    def origin(self) -> Origin:
+        """This process. A forked child has children of its own, and those of its parent are none of its business."""
+        if self._origin.id.pid != os.getpid():
+            self._origin = Origin.own()
+        return self._origin
 
     def mark(self) -> None:
         """Mark what is started from now on."""
@@ -97,23 +104,21 @@ class Children:
         return self.end_found(table, find_orphans(table), grace_s)
 
     def end_at_exit(self, grace_s: float) -> list[ChildProcess]:
-        """End what was not detached on purpose, now that this process ends; returns what was left.
+        """End what was not detached on purpose, now that this process ends; returns what was.
 
         Exit statuses are taken too, because ipykernel waits for zombies in its own group until it is killed.
         """
-        if os.getpid() != self.origin.id.pid:
-            return []  # a forked child: these are its parent's
         table = processes.read_processes()
         if not self._found(table):
             return []
         self.end(grace_s=grace_s)
         table = processes.read_processes()
         collect(table[pid] for pid in self._found(table) if table[pid].has_ended)
-        return self.children()
+        return [child for child in self.children() if child.detached]
 
     def _found(self, table: Mapping[int, Process]) -> set[int]:
         started = find_started(table, self.origin) - {self._own()}
-        # A zombie that is not below this process goes when its new parent takes note of it: nobody here has a part in it.
+        # A zombie that is not below this process goes when its new parent takes note of it.
         below = descendants(table, [os.getpid()])
         return {pid for pid in started if pid in below or not table[pid].has_ended}
 
@@ -254,8 +259,8 @@ def _watched_by(arguments: list[str]) -> set[int]:
 def find_to_end(table: Mapping[int, Process], started: Iterable[int], origin: Origin) -> set[int]:
     """Which of a kernel's processes are ended when none is named.
 
-    Left are zombies, those that were detached on purpose, and multiprocessing's resource trackers: they ignore SIGTERM, clean up
-    shared memory after the rest, and end with the kernel.
+    Left are zombies, what was detached on purpose, and multiprocessing's resource trackers: they ignore SIGTERM, clean
+    up shared memory after the rest, and end with the kernel.
     """
     return {
         pid

@@ -18,11 +18,7 @@ def children(found: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = ()
     shown = [*found, *orphans]
     columns = _with_content(
         *_columns(shown),
-        _column(
-            "would be ended" if dry_run else "",
-            (_plan(child) if dry_run else _remark(child) for child in shown),
-            prose=True,
-        ),
+        _column("would be ended" if dry_run else "", map(_plan if dry_run else _remark, shown), prose=True),
     )
     if dry_run:
         ended = [child for child in found if _plan(child) == "yes"]
