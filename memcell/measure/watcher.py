@@ -36,6 +36,8 @@ SIZE = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
 
 PAGE = mmap.PAGESIZE
 
+_PF_EXITING = 0x4  # include/linux/sched.h
+
 
 class SharedCurve:
     """A curve in a buffer that two processes (or two threads) share: one writes, the other reads.
@@ -202,16 +204,17 @@ def watch(pid: int, memory: int, pipe: int) -> None:
             curve.park(False)
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process has ended, also if nobody has asked for its exit status yet."""
+def is_ending(pid: int) -> bool:
+    """Whether a process has ended, or is about to: its pipes are closed some time before it is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+            fields = file.read().rpartition(b")")[2].split()
+            return fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _PF_EXITING)
     except OSError:
         return True
 
 
 if __name__ == "__main__":
     watch(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-    if sys.argv[4:] and has_ended(int(sys.argv[1])):
+    if sys.argv[4:] and is_ending(int(sys.argv[1])):
         os.execv(sys.argv[4], sys.argv[4:])  # noqa: S606 - the command is memcell's own

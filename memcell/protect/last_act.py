@@ -8,12 +8,15 @@ call would no longer end when it is told to. The watcher learns of any death fro
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from memcell.protect import processes
 from memcell.protect.children import Children, find_started, find_to_end
 from memcell.protect.marker import Origin, SessionId
 
+#: How long a kernel that closes its files may take to be dead.
+_DYING_S = 2.0
 _CODE = "import sys; sys.path[:] = sys.argv[5:]; from memcell.protect.last_act import main; main(sys.argv[1:5])"
 
 
@@ -26,6 +29,9 @@ def command(origin: Origin) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     """End what the kernel left and nobody detached on purpose. Nothing happens while the kernel lives."""
     identity = SessionId.parse(arguments[0])
+    ends = time.monotonic() + _DYING_S
+    while identity is not None and not identity.is_dead() and time.monotonic() < ends:
+        time.sleep(0.05)
     if identity is not None and identity.is_dead():
         end_left_behind(Origin(identity, int(arguments[1]), arguments[2] == "1"))
 
