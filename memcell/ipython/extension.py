@@ -69,6 +69,7 @@ class Extension:
             undo.callback(setattr, self._session, "take_census", None)
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
+            _ = self._session.processes  # from here on what cells start is marked
             undo.callback(self._session.forget_processes)
             undo.callback(self._session.configure, end_children=False)
             undo.callback(call_at_end(shell, self._session.end_at_exit, self._session.close_all))
