@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from memcell.ipython.kernel_end import call_at_end
 from memcell.protect import marker
 from memcell.records import ChildProcess
 
@@ -148,6 +150,56 @@ def test_a_kernel_that_was_forked_from_another_has_a_marker_of_its_own(shell, se
         os._exit(os.environ[marker.NAME] != str(marker.SessionId.own()))
     assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
     assert os.environ[marker.NAME] == str(marker.SessionId.own())
+
+
+class FakeKernel:
+    """Is asked to shut down, as ipykernel's is."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    def do_shutdown(self, restart: bool) -> dict[str, object]:
+        self.asked.append(restart)
+        return {"status": "ok", "restart": restart}
+
+
+def test_children_are_ended_before_the_kernel_shuts_down_and_no_more_once_that_is_undone(bare_shell):
+    kernel, ended, closed = FakeKernel(), [], []
+    bare_shell.kernel = kernel
+    undo = call_at_end(bare_shell, lambda: ended.append(len(kernel.asked)), lambda: closed.append(1))
+    assert kernel.do_shutdown(True) == {"status": "ok", "restart": True}
+    assert (kernel.asked, ended, closed) == ([True], [0], [])
+    wrapped = kernel.do_shutdown
+    undo()
+    undo()
+    assert "do_shutdown" not in vars(kernel)
+    wrapped(False)  # somebody has kept it
+    assert (kernel.asked, ended) == ([True, False], [0])
+
+
+def test_an_error_while_ending_does_not_keep_a_kernel_from_shutting_down(bare_shell, caplog):
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    kernel = bare_shell.kernel = FakeKernel()
+    undo = call_at_end(bare_shell, fail, list)
+    assert kernel.do_shutdown(False)["status"] == "ok"
+    assert "ending the child processes failed: RuntimeError: no" in caplog.text
+    undo()
+
+
+def test_a_forked_child_that_exits_ends_nothing_of_its_parents(bare_shell, monkeypatch):
+    registered, ended = [], []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    undo = call_at_end(bare_shell, lambda: ended.append(1), lambda: ended.append(2))
+    forked = os.fork()
+    if forked == 0:
+        registered[0]()
+        os._exit(len(ended))
+    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
+    registered[0]()
+    assert ended == [1, 2]
+    undo()
 
 
 def test_the_setting_reaches_the_watcher(shell, session, capsys):
