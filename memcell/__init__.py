@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memcell.clean.registry import Registration
     from memcell.protect.monitor import Monitor as _Monitor
     from memcell.protect.shared import Shared
-    from memcell.records import CleanerInfo, CleanReport, Effect, Status, Verdict
+    from memcell.records import ChildProcess, CleanerInfo, CleanReport, Effect, EndOutcome, Status, Verdict
     from memcell.run_history import History
     from memcell.session import Session
     from memcell.watch_block import Watch
@@ -27,8 +27,10 @@ __version__ = "0.1.0"
 __all__ = [
     "MemcellError",
     "Monitor",
+    "children",
     "cleaners",
     "clear_caches",
+    "end_children",
     "fits",
     "history",
     "leaks",
@@ -273,6 +275,35 @@ def leaks() -> list[Verdict]:
         ``unknown``; ``.culprits[0].name`` is what a person can type, ``.fix`` the line that gives it back.
     """
     return get_session().leaks.verdicts()
+
+
+def children() -> list[ChildProcess]:
+    """The processes that this one started and that are still there, the oldest first, also those that were detached.
+
+    In a notebook these are the processes that cells started since ``%load_ext memcell``, each with its cell. Without
+    one, the first call marks what is started from then on; of earlier ones only those are known that are still in the
+    tree of processes.
+    """
+    return get_session().processes.children()
+
+
+def end_children(*processes: int | ChildProcess, grace_s: float = 3.0) -> list[EndOutcome]:
+    """End processes that this one started, children before parents: SIGTERM, then SIGKILL for what does not heed it.
+
+    What is known as a child is said under ``children``. Each is confirmed by pid and start before every signal.
+
+    Args:
+        processes: These (pids, or what ``children()`` returned), each with all that it started; also what kernels of
+            yours that have died left behind. Without any, all but those that were detached on purpose.
+        grace_s: Seconds between SIGTERM and SIGKILL.
+
+    Returns:
+        What became of each process.
+
+    Raises:
+        UnknownProcessError: One of them is no such process; nothing was signalled then.
+    """
+    return get_session().processes.end(processes or None, grace_s=grace_s)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -30,13 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("memcell-demo"), metavar="DIR", help="where to write (default: memcell-demo)"
     )
     check_command.add_parser(commands)
+    orphans = commands.add_parser(
+        "orphans",
+        help="list the processes that kernels which have died left behind, and end them with --kill",
+        description="Lists the processes of this user that notebook cells started and whose kernel has died. Those of "
+        "kernels that live are never among them.",
+    )
+    orphans.add_argument(
+        "--kill", action="store_true", help="end them: SIGTERM, then SIGKILL after three seconds; children first"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.command == "check":
             return check_command.run_command(options)
-        from memcell.demo import run_demo  # needs the extra `demo`
+        if options.command == "orphans":
+            _orphans(kill=options.kill)
+        else:
+            from memcell.demo import run_demo  # needs the extra `demo`
 
-        run_demo(options.runs, options.out)
+            run_demo(options.runs, options.out)
     except MemcellError as error:
         print(f"memcell {options.command}: {error}", file=sys.stderr)
         return 2 if options.command == "check" else 1  # where 1 says that something leaks
@@ -44,6 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _orphans(*, kill: bool) -> None:
+    from memcell.session import get_session
+    from memcell.view.text import ended_table, orphans_table
+
+    processes = get_session().processes
+    if kill and (outcomes := processes.end_orphans()):
+        print(ended_table(outcomes))
+    else:
+        print(orphans_table(processes.orphans()))
 
 
 def _positive(text: str) -> int:

@@ -37,3 +37,7 @@ class UnknownVariableError(MemcellError, LookupError):
 
 class NotebookError(MemcellError):
     """A notebook that cannot be read, or a kernel that cannot be started, asked, or kept alive."""
+
+
+class UnknownProcessError(MemcellError, LookupError):
+    """A process that memcell does not end: no cell of this session, or of a dead kernel of this user, started it."""

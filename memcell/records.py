@@ -570,5 +570,56 @@ class NamespaceSizes:
     shared: tuple[SharedInfo, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ChildProcess:
+    """A process that a cell started, directly or not.
+
+    Attributes:
+        pid: Its pid.
+        birth: When it was started, in the system's own unit. With the pid it is its identity: a pid is used again.
+        command: Its command line.
+        started: When it was started, in seconds since the epoch.
+        age_s: How long it has been running.
+        memory_bytes: What it holds: PSS, shared pages counted once, or RSS where the system does not tell that.
+        cell: The number of the run during which it was started; None where that is not known.
+        cell_line: The first line of that cell.
+        detached: Whether it was detached on purpose: a session of its own without a terminal, or SIGHUP ignored.
+        state: ``ended`` is a zombie: it holds no memory, only the exit status that its parent has not asked for.
+        kernel: The pid of the kernel that started it, if that one has died; None for this session's own.
+    """
+
+    pid: int
+    birth: int
+    command: str
+    started: float
+    age_s: float
+    memory_bytes: int
+    cell: int | None = None
+    cell_line: str = ""
+    detached: bool = False
+    state: Literal["running", "stopped", "ended"] = "running"
+    kernel: int | None = None
+
+
+#: How a process ended. ``terminated``: on SIGTERM, or told so by the library that owns it. ``killed``: on SIGKILL,
+#: because it did not heed SIGTERM. ``gone``: by itself, before it was signalled. ``left``: it is still there.
+Ending = Literal["terminated", "killed", "gone", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class EndOutcome:
+    """What became of one process that was to be ended.
+
+    ``memory_bytes`` is what it held right before, as in ``ChildProcess``; ``why`` says why it was left.
+    """
+
+    pid: int
+    command: str
+    ending: Ending
+    memory_bytes: int
+    duration_s: float = 0.0
+    why: str = ""
+
+
 def _fields_of(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {field.name: values[field.name] for field in dataclasses.fields(record)}

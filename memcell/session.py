@@ -29,6 +29,7 @@ from memcell.measure.children import ChildrenGauge, make_children_gauge
 from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
 from memcell.measure.sampler import Sampler, make_sampler
+from memcell.measure.watcher import pss_of
 from memcell.protect.health import Health
 from memcell.protect.monitor import Monitor
 from memcell.protect.policy import Policy, Thresholds
@@ -56,11 +57,16 @@ if TYPE_CHECKING:
     from memcell.explain.census import Census
     from memcell.leak_watch import LeakWatch
     from memcell.measure.limits import LimitReader
+    from memcell.protect.children import Children
 
 logger = logging.getLogger("memcell")
 
 #: A run has to last this long before its samples are looked at and all threads are searched for children.
 LONG_RUN_S = 0.2
+#: How far outside a run a process may seem to have been started in it: the system tells hundredths of a second.
+_START_ERROR_S = 0.01
+#: What children get to end when a kernel does: its server sends it SIGTERM 2.5 s after it was asked to shut down.
+_GRACE_AT_EXIT_S = 1.5
 #: Levels kept of each run's curve: as many as a sparkline or a figure can show.
 CURVE_POINTS = 48
 
@@ -75,6 +81,7 @@ class Settings:
         history_size: How many runs are kept.
         sample_interval_s: How often a run is sampled, in seconds.
         thresholds: When to clean and to warn without being asked.
+        end_children: Whether children that nobody detached are ended when this process ends.
     """
 
     limit: int | str = "auto"
@@ -82,6 +89,7 @@ class Settings:
     history_size: int = 1000
     sample_interval_s: float = 0.05
     thresholds: Thresholds = field(default_factory=Thresholds)
+    end_children: bool = False
 
 
 class Session:
@@ -104,7 +112,7 @@ class Session:
         self.settings = Settings()
         self._reader = reader or make_reader(exact_peak=lambda: self.settings.exact_peak)
         self._children = children or make_children_gauge(lambda: self._sampler.pid)
-        self._sampler = sampler or make_sampler(self._reader.rss, self._children.level)
+        self._sampler = sampler or make_sampler(self._reader.rss, self._children.level, self._last_act)
         self._devices = DeviceGauge()
         self._clock = clock
         self._limits: LimitReader | None = None
@@ -408,11 +416,62 @@ class Session:
         with self._lock:
             return self._open[-1].number if self._open else None
 
+    # Child processes
+
+    @functools.cached_property
+    def processes(self) -> Children:
+        """The processes that cells started. Making it marks what this process starts from then on."""
+        from memcell.protect.children import Children  # made when a shell is loaded, or when they are first asked for
+
+        memory_of = pss_of if sys.platform == "linux" else None
+        found = Children(memory_of, self._run_at, lambda: self._sampler.pid)
+        found.mark()
+        return found
+
+    def forget_processes(self) -> None:
+        """Mark what is started no more. May be called twice."""
+        if self.__dict__.pop("processes", None) is not None:
+            from memcell.protect.marker import take_away
+
+            take_away()
+
+    def _run_at(self, moment: float) -> tuple[int, str] | None:
+        """The run that was going on at a time, in seconds since the epoch: its number and first line."""
+        spans = [(run.started, run.started + run.duration_s, (run.number, run.source_line)) for run in self.history]
+        with self._lock:
+            spans += [(run.started, float("inf"), (run.number, run.source_line)) for run in self._open]
+        nearest, error_s = None, _START_ERROR_S
+        for began, ended, run in spans:
+            # Cells may follow one another faster than the start of a process is known: it is the nearest one.
+            distance_s = max(began - moment, moment - ended, 0.0)
+            if distance_s <= error_s:
+                nearest, error_s = run, distance_s
+        return nearest
+
+    def end_at_exit(self) -> None:
+        """End the children that nobody detached, now that this process ends; the others are said in the log."""
+        if not self.settings.end_children:
+            return
+        left = self.processes.end_at_exit(grace_s=_GRACE_AT_EXIT_S)
+        if left:
+            from memcell.view.text import left_line
+
+            logger.warning(left_line(left))
+
+    def _last_act(self) -> list[str]:
+        if not self.settings.end_children:
+            return []
+        from memcell.protect.last_act import command
+
+        return command(self.processes.origin)
+
     # The rest
 
     def configure(self, **changes: Any) -> None:
         """Change settings. The names are those of ``Settings``."""
-        self.settings = replace(self.settings, **changes)
+        before, self.settings = self.settings, replace(self.settings, **changes)
+        if self.settings.end_children != before.end_children:
+            self._sampler.close()  # the next run starts a watcher that knows of it
         self.history.resize(self.settings.history_size)
         if "limit" in changes:
             self._limits = None
@@ -448,6 +507,7 @@ class Session:
     def forget_parent(self) -> None:
         """In a forked child: let go of the parent's watcher and open runs, and of locks that its threads may hold."""
         self._lock = threading.RLock()
+        self.__dict__.pop("processes", None)
         self._sampler.forget()
         self._open.clear()
         self._within_own = False

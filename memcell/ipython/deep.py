@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memcell.clean.cleaner import Cleaner
 from memcell.clean.namespace import Namespace
-from memcell.records import CleanReport, ModuleOutcome, Variable
+from memcell.records import ChildProcess, CleanReport, EndOutcome, ModuleOutcome, Variable
 from memcell.session import Session
 
 
@@ -21,6 +21,7 @@ class Reach:
         keep: Variables that stay.
         larger_than: Only arrays and data frames from this size on, in bytes.
         modules: The modules that were imported since.
+        processes: The processes that cells started and nobody detached.
     """
 
     deep: bool = False
@@ -28,6 +29,7 @@ class Reach:
     keep: tuple[str, ...] = ()
     larger_than: int | None = None
     modules: bool = False
+    processes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Reached:
 
     variables: tuple[Variable, ...] = ()
     modules: tuple[ModuleOutcome, ...] = ()
+    children: tuple[ChildProcess, ...] = ()
+    ended: tuple[EndOutcome, ...] = ()
 
 
 class DeepCleaning:
@@ -59,6 +63,7 @@ class DeepCleaning:
         return Reached(
             tuple(self._namespace.variables(keep=reach.keep, larger_than=reach.larger_than)) if reach.variables else (),
             tuple(self._namespace.modules()) if reach.modules else (),
+            tuple(self._session.processes.children()) if reach.processes else (),
         )
 
     def clean(self, names: Sequence[str], reach: Reach) -> tuple[CleanReport, Reached]:
@@ -70,6 +75,7 @@ class DeepCleaning:
         """
         variables: list[Variable] = []
         modules: list[ModuleOutcome] = []
+        ended: list[EndOutcome] = []
         more = []
         if reach.variables:
             keep, larger_than = reach.keep, reach.larger_than
@@ -82,8 +88,11 @@ class DeepCleaning:
             )
         if reach.modules:
             more.append(_once("modules", lambda: modules.extend(self._namespace.drop_modules())))
+        if reach.processes:
+            more.append(_once("processes", lambda: ended.extend(self._session.processes.end())))
         report = self._session.clean(*names, deep=reach.deep, more=more)
-        return report, Reached(tuple(variables), tuple(modules))
+        left = tuple(self._session.processes.children()) if reach.processes else ()
+        return report, Reached(tuple(variables), tuple(modules), left, tuple(ended))
 
     def reset(self) -> None:
         """Leave nothing of what ran: displayed values, tracebacks, variables, modules, garbage."""

@@ -16,6 +16,7 @@ from memcell.ipython.completion import make_cleaner_matcher
 from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.hooks import Hooks
+from memcell.ipython.kernel_end import call_at_end
 from memcell.ipython.magics import MEMCLEAN_OPTIONS, MemcellMagics
 from memcell.ipython.outputs import shell_cleaners
 from memcell.ipython.settings import Memcell
@@ -72,6 +73,10 @@ class Extension:
             undo.callback(setattr, self._session, "take_census", None)
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
+            _ = self._session.processes  # from here on what cells start is marked
+            undo.callback(self._session.forget_processes)
+            undo.callback(self._session.configure, end_children=False)
+            undo.callback(call_at_end(shell, self._session.end_at_exit, self._session.close_all))
             undo.enter_context(self.hooks)
             return undo.pop_all().close
 

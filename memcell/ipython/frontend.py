@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
@@ -18,8 +19,10 @@ from memcell.ipython.deep import Reached
 from memcell.measure.process import trim_heap
 from memcell.records import (
     AllocationSites,
+    ChildProcess,
     CleanerInfo,
     CleanReport,
+    EndOutcome,
     FreshReport,
     NamespaceSizes,
     Notice,
@@ -134,6 +137,30 @@ class Frontend:
                 text.modules_table(reached.modules, dry_run=dry_run),
                 html.modules_table_html(reached.modules, dry_run=dry_run),
             )
+        if dry_run and reached.children:
+            self.show_children(reached.children, dry_run=True)
+        if reached.ended or (reached.children and not dry_run):
+            self.show_ended(reached.ended, reached.children)
+
+    def show_children(
+        self, children: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = (), *, dry_run: bool = False
+    ) -> None:
+        """The processes of this session, or what a clean-up would do with them, and those of dead kernels."""
+        text, html = self._views()
+        self._show(
+            text.children_table(children, orphans, dry_run=dry_run),
+            html.children_table_html(children, orphans, dry_run=dry_run),
+        )
+
+    def show_ended(self, outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> None:
+        """What became of processes that were to be ended, and which of the session are still there."""
+        text, html = self._views()
+        self._show(text.ended_table(outcomes, left), html.ended_table_html(outcomes, left))
+
+    def show_orphans(self, orphans: Sequence[ChildProcess]) -> None:
+        """One line on what dead kernels left."""
+        text, html = self._views()
+        self._show(text.orphans_line(orphans), html.orphans_html(orphans))
 
     def show_namespace(self, sizes: NamespaceSizes) -> None:
         """The namespace by size."""

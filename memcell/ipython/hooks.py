@@ -79,6 +79,7 @@ class Hooks:
         self._deep = deep
         self._stacks = _Stacks()
         self._off: set[str] = set()
+        self._has_looked_for_orphans = False
 
     def __enter__(self) -> Hooks:
         self._shell.events.register("pre_run_cell", self.pre_run_cell)
@@ -129,6 +130,7 @@ class Hooks:
         self._guarded("measuring", self._end, result)
 
     def _begin(self, info: ExecutionInfo) -> None:
+        _ = self._session.processes  # marks what the cell starts, also in a kernel that was forked from another
         entries = self._stacks.entries
         if entries and (info.store_history or not is_in_event_loop()):
             self._drop_stale(entries)
@@ -210,6 +212,9 @@ class Hooks:
             self._guarded("automatic cleaning", self._relieve_after, run)
         if self._settings.after_run == "reset":
             self._guarded("reset", self._deep.reset)
+        if not self._has_looked_for_orphans:
+            self._has_looked_for_orphans = True
+            self._guarded("looking for orphans", self._tell_of_orphans)
 
     def _show(self, entry: _Entry, run: Run, fresh: FreshReport | None) -> None:
         options, is_outermost = entry.options, not self._stacks.entries
@@ -242,6 +247,12 @@ class Hooks:
     def _tell(self, notice: Notice | None) -> None:
         if notice is not None and self._settings.show != "never":
             self._frontend.show_notice(notice)
+
+    def _tell_of_orphans(self) -> None:
+        # After the first run, and not while memcell is loaded: it reads the environment of every process of the user.
+        orphans = self._session.processes.orphans()
+        if orphans and self._settings.show != "never":
+            self._frontend.show_orphans(orphans)
 
     def _is_worth_a_line(self, run: Run) -> bool:
         show = self._settings.show

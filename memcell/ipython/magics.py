@@ -18,7 +18,7 @@ from memcell.records import NamespaceSizes
 from memcell.session import Session
 from memcell.units import parse_size
 
-MEMCLEAN_OPTIONS = ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--vars", "-o", "-q"]
+MEMCLEAN_OPTIONS = ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--procs", "--vars", "-o", "-q"]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -38,9 +38,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _pid(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pid; %memprocs lists those that can be ended")
+    return int(text)
+
+
 @magics_class
 class MemcellMagics(Magics):
-    """``%memclean``, ``%memtop``, ``%memwatch`` and ``%%memwatch``."""
+    """``%memclean``, ``%memtop``, ``%memprocs``, ``%memwatch`` and ``%%memwatch``."""
 
     def __init__(
         self,
@@ -68,6 +74,7 @@ class MemcellMagics(Magics):
     @argument("--keep", metavar="A,B", type=_names, default=(), help="with --vars: variables that stay")
     @argument("--larger", metavar="SIZE", type=_size, help="with --vars: only arrays and frames from this size on")
     @argument("--modules", action="store_true", help="also modules imported since then, where that does no harm")
+    @argument("--procs", action="store_true", help="also end the processes that cells started and nobody detached")
     @argument("-q", dest="quiet", action="store_true", help="print nothing")
     @argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the report in NAME")
     @line_magic
@@ -84,7 +91,7 @@ class MemcellMagics(Magics):
                 raise UsageError("--keep and --larger go with --vars")
         except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
             raise UsageError(f"%memclean: {error}; see %memclean? for its options") from None
-        reach = Reach(options.deep, options.vars, options.keep, options.larger, options.modules)
+        reach = Reach(options.deep, options.vars, options.keep, options.larger, options.modules, options.procs)
         try:
             if options.list:
                 self._frontend.show_cleaners(self._session.catalogue.infos())
@@ -101,6 +108,27 @@ class MemcellMagics(Magics):
                     self._frontend.show_reached(reached)
         except MemcellError as error:
             raise UsageError(str(error)) from None
+
+    @magic_arguments()
+    @argument("--kill", nargs="+", metavar="PID", type=_pid, help="end these, with all that they started")
+    @line_magic
+    def memprocs(self, line: str) -> None:
+        """List the processes that cells started: what each holds, for how long it runs, and which cell it was.
+
+        Also those that left the process tree, and what kernels of yours that have died left behind. ``--kill`` ends
+        any of them, children before parents: SIGTERM, then SIGKILL after three seconds. ``%memclean --procs`` ends all
+        of this session but those that were detached on purpose (``nohup``, or a session of their own).
+        """
+        try:
+            options = parse_argstring(self.memprocs, line)
+            if options.kill:
+                self._frontend.show_ended(self._session.processes.end(options.kill))
+                return
+        except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
+            raise UsageError(f"%memprocs: {error}; see %memprocs? for its options") from None
+        except MemcellError as error:
+            raise UsageError(str(error)) from None
+        self._frontend.show_children(self._session.processes.children(), self._session.processes.orphans())
 
     @magic_arguments()
     @argument("count", nargs="?", type=_count, default=10, metavar="N", help="how many to show; default: 10")

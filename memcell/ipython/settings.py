@@ -14,7 +14,7 @@ from memcell.session import Session, Settings
 from memcell.units import parse_size
 
 _DEFAULTS = Settings()
-_SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s"]
+_SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s", "end_children"]
 
 
 class Memcell(Configurable):
@@ -76,6 +76,12 @@ class Memcell(Configurable):
         min=0.05,
         max=1.0,
         help="A cell fits if its last peak stays below this part of the limit; memcell.fits() asks the same.",
+    ).tag(config=True)
+
+    end_children = Bool(
+        True,
+        help="""When the kernel ends, end the processes that its cells started, children before parents: SIGTERM, then
+        SIGKILL. Those that were detached on purpose stay (nohup, or a session of their own); %memprocs lists them.""",
     ).tag(config=True)
 
     def __init__(self, *, session: Session, **traits: Any) -> None:

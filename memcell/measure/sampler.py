@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -52,10 +52,18 @@ class Sampler(Protocol):
         """In a forked child: let go of what belongs to the parent."""
 
 
-def make_sampler(rss: Callable[[], int], children: Callable[[], int]) -> Sampler:
-    """The best sampler for this platform. Nothing is started before the first period begins."""
+def make_sampler(
+    rss: Callable[[], int], children: Callable[[], int], last_act: Callable[[], Sequence[str]] = tuple
+) -> Sampler:
+    """The best sampler for this platform. Nothing is started before the first period begins.
+
+    Args:
+        rss: Reads this process's memory.
+        children: Reads that of its children.
+        last_act: The command that a watcher is to become once this process has died; empty for none.
+    """
     if sys.platform == "linux" and sys.executable and Path("/proc/self/statm").exists():
-        return WatcherSampler()
+        return WatcherSampler(last_act)
     return ThreadSampler(rss, children)
 
 
@@ -64,9 +72,14 @@ def _to_curve(slice_s: float, levels: list[tuple[int, int]]) -> Curve:
 
 
 class WatcherSampler:
-    """Samples from the watcher process. It is started with the first period and started again if it dies."""
+    """Samples from the watcher process. It is started with the first period and started again if it dies.
 
-    def __init__(self) -> None:
+    Args:
+        last_act: The command that the watcher is to become once this process has died; empty for none.
+    """
+
+    def __init__(self, last_act: Callable[[], Sequence[str]] = tuple) -> None:
+        self._last_act = last_act
         self._buffer: mmap.mmap | None = None
         self._curve: watcher.SharedCurve | None = None
         self._pipe = -1
@@ -128,7 +141,8 @@ class WatcherSampler:
             # so that the user's os.wait() never meets it. In a session of its own no Ctrl-C of a terminal reaches it.
             shell = subprocess.Popen(
                 ["/bin/sh", "-c", '"$@" >/dev/null & echo $!', "sh", sys.executable, "-I", "-S", watcher.__file__]
-                + [str(number) for number in (os.getpid(), memory, read_end)],
+                + [str(number) for number in (os.getpid(), memory, read_end)]
+                + list(self._last_act()),
                 pass_fds=(memory, read_end),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -6,7 +6,8 @@ and starts in some 20 ms. The kernel's side is in ``sampler.py``, which imports 
 
 The two share one page-aligned buffer (``SharedCurve``) and a pipe. The kernel writes which period to sample into the
 buffer; the watcher writes the curve of that period. While nothing runs the watcher sleeps on the pipe and takes no
-processor time. It ends when the kernel ends.
+processor time. It ends when the kernel ends; if it was given a command, its last act is to become that one when the
+kernel has died.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _LEVELS_AT = _COUNT_AT + _COUNT.size
 SIZE = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
 
 PAGE = mmap.PAGESIZE
+
+_PF_EXITING = 0x4  # include/linux/sched.h
 
 
 class SharedCurve:
@@ -161,7 +164,7 @@ def pss_of(pid: int) -> int:
 
 
 def watch(pid: int, memory: int, pipe: int) -> None:
-    """Sample the process until it ends or closes its end of the pipe."""
+    """Sample the process until it ends or closes its end of the pipe, which it does when it needs no samples."""
     curve = SharedCurve(mmap.mmap(memory, SIZE))
     statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
     poll = select.poll()
@@ -201,5 +204,17 @@ def watch(pid: int, memory: int, pipe: int) -> None:
             curve.park(False)
 
 
+def is_ending(pid: int) -> bool:
+    """Whether a process has ended, or is about to: its pipes are closed some time before it is a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+            return fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _PF_EXITING)
+    except OSError:
+        return True
+
+
 if __name__ == "__main__":
     watch(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    if sys.argv[4:] and is_ending(int(sys.argv[1])):
+        os.execv(sys.argv[4], sys.argv[4:])  # noqa: S606 - the command is memcell's own

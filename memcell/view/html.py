@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from memcell.records import (
     AllocationSites,
+    ChildProcess,
     CleanerInfo,
     CleanReport,
+    EndOutcome,
     FreshReport,
     Limit,
     ModuleOutcome,
@@ -23,7 +25,7 @@ from memcell.records import (
     Variable,
     Verdict,
 )
-from memcell.view import drawing, tables
+from memcell.view import drawing, process_tables, tables
 from memcell.view.drawing import escape
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
@@ -141,6 +143,23 @@ def progress_html(done: int, wanted: int, kept_bytes: int, *, ended: bool = Fals
     bar, _, words = repeat_progress(done, wanted, kept_bytes, ended=ended).partition(" ")
     drawn = f'<span style="color:{drawing.KERNEL};letter-spacing:-0.05em">{bar}</span>'
     return f'<div style="{_LINE}">{drawn} {escape(words)}</div>'
+
+
+def children_table_html(
+    children: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = (), *, dry_run: bool = False
+) -> str:
+    """The processes that cells started and those of dead kernels or, for a dry run, which of them would be ended."""
+    return _table(process_tables.children(children, orphans, dry_run=dry_run))
+
+
+def ended_table_html(outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> str:
+    """What became of processes that were to be ended, and which are still there."""
+    return _table(process_tables.ended(outcomes, left))
+
+
+def orphans_html(orphans: Sequence[ChildProcess]) -> str:
+    """What dead kernels left, in one line, with the next step."""
+    return f'<div style="{_LINE}">{escape(process_tables.orphans_words(orphans))}</div>'
 
 
 def runs_table_html(runs: Sequence[Run]) -> str:

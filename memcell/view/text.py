@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from memcell.records import (
     AllocationSites,
+    ChildProcess,
     CleanerInfo,
     CleanReport,
+    EndOutcome,
     FreshReport,
     Limit,
     ModuleOutcome,
@@ -19,17 +21,22 @@ from memcell.records import (
     Verdict,
 )
 from memcell.units import MIB
-from memcell.view import tables
+from memcell.view import process_tables, tables
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, sparkline, summary_parts
 
 __all__ = [
+    "children_table",
     "clean_table",
     "cleaners_table",
+    "ended_table",
     "fresh_lines",
+    "left_line",
     "log_line",
     "memtop_table",
     "modules_table",
     "notice_line",
+    "orphans_line",
+    "orphans_table",
     "progress_line",
     "repeat_table",
     "runs_table",
@@ -110,6 +117,33 @@ def fresh_lines(report: FreshReport) -> str:
 def progress_line(done: int, wanted: int, kept_bytes: int, *, ended: bool = False) -> str:
     """How far a repeated cell has got."""
     return repeat_progress(done, wanted, kept_bytes, ended=ended)
+
+
+def children_table(
+    children: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = (), *, dry_run: bool = False
+) -> str:
+    """The processes that cells started and those of dead kernels or, for a dry run, which of them would be ended."""
+    return _plain(process_tables.children(children, orphans, dry_run=dry_run))
+
+
+def orphans_table(orphans: Sequence[ChildProcess]) -> str:
+    """The processes that dead kernels left, for a shell."""
+    return _plain(process_tables.orphans(orphans))
+
+
+def ended_table(outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> str:
+    """What became of processes that were to be ended, and which are still there."""
+    return _plain(process_tables.ended(outcomes, left))
+
+
+def orphans_line(orphans: Sequence[ChildProcess]) -> str:
+    """What dead kernels left, in one line, with the next step."""
+    return process_tables.orphans_words(orphans)
+
+
+def left_line(left: Sequence[ChildProcess]) -> str:
+    """For the log of a kernel that ends: the processes that stay, in one line."""
+    return process_tables.left_words(left)
 
 
 def runs_table(runs: Sequence[Run]) -> str:

@@ -158,7 +158,7 @@ def completions(shell, text: str) -> list[str]:
         ("%memclean grid-", ["grid-cells"]),
         ("%memclean graphs mo", ["models"]),
         ("memclean gr", ["graphs", "grid-cells"]),
-        ("%memclean --", ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--vars"]),
+        ("%memclean --", ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--procs", "--vars"]),
         ("%memclean nope", []),
         ("x = 1\n%memclean grid-", ["grid-cells"]),
     ],

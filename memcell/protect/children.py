@@ -1,0 +1,277 @@
+"""The processes that cells started: which they are, which of them a user detached, and ending them.
+
+A process is a cell's if it is below the kernel in the process tree, or in the session that the kernel leads (nobody
+can join that from outside), or carries the kernel's marker, or is below such a one. Of a dead kernel the tree is
+lost; the marker names it, and its session counts once a marked process in it proves whose it was.
+
+Detached on purpose is what has a session of its own without a terminal (``setsid``, ``start_new_session=True``, a
+daemon's double fork), or ignores SIGHUP while its kernel does not (``nohup``). When in doubt it is: it then stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import PurePath
+
+from memcell.errors import UnknownProcessError
+from memcell.protect import marker, processes
+from memcell.protect.ending import GRACE_S, Ended, collect, end
+from memcell.protect.marker import Origin, SessionId
+from memcell.protect.processes import Process, descendants
+from memcell.records import ChildProcess, EndOutcome
+
+CellAt = Callable[[float], tuple[int, str] | None]
+_NAMES_SHOWN = 12
+
+
+class Children:
+    """The processes that cells of this session started, and those that dead kernels of this user left.
+
+    Args:
+        memory_of: The memory of a process, in bytes; by default its RSS.
+        cell_at: Which run was going on at a time (seconds since the epoch): its number and first line.
+        own: The process that is memcell's own, or None.
+    """
+
+    def __init__(
+        self,
+        memory_of: Callable[[int], int] | None = None,
+        cell_at: CellAt = lambda _: None,
+        own: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._memory_of = memory_of or processes.rss_of
+        self._cell_at = cell_at
+        self._own = own
+        self._origin = Origin.own()
+
+    @property
+    def origin(self) -> Origin:
+        """This process. A forked child has children of its own, and those of its parent are none of its business."""
+        if self._origin.id.pid != os.getpid():
+            self._origin = Origin.own()
+        return self._origin
+
+    def mark(self) -> None:
+        """Mark what is started from now on."""
+        marker.put(self.origin.id)
+
+    def children(self) -> list[ChildProcess]:
+        """The processes of this session, the oldest first."""
+        table = processes.read_processes()
+        return self._described(table, dict.fromkeys(self._found(table), self.origin))
+
+    def orphans(self) -> list[ChildProcess]:
+        """The processes of dead kernels of this user, the oldest first. Kernels that live are left out."""
+        table = processes.read_processes()
+        return self._described(table, find_orphans(table))
+
+    def end(
+        self, wanted: Collection[int | ChildProcess] | None = None, *, grace_s: float = GRACE_S
+    ) -> list[EndOutcome]:
+        """End processes, children before parents.
+
+        Args:
+            wanted: These and what they started, of this session or of a dead kernel; without it, all of this session
+                that were not detached on purpose.
+            grace_s: Seconds between SIGTERM and SIGKILL.
+
+        Raises:
+            UnknownProcessError: One of them is neither; nothing was signalled then.
+        """
+        table = processes.read_processes()
+        if wanted is None:
+            return self.end_found(table, find_to_end(table, self._found(table), self.origin), grace_s)
+        started = {*find_orphans(table), *self._found(table)}
+        gone = []
+        pids = set()
+        for one in wanted:
+            pid = one if isinstance(one, int) else one.pid
+            if isinstance(one, ChildProcess) and (pid not in table or table[pid].birth != one.birth):
+                gone.append(EndOutcome(pid, one.command, "gone", one.memory_bytes))
+            elif pid in started:
+                pids.add(pid)
+            else:
+                raise UnknownProcessError(self._refusal(pid, table, started))
+        below = started.intersection(descendants(table, pids))
+        return [*gone, *self.end_found(table, pids | below, grace_s)]
+
+    def end_orphans(self, grace_s: float = GRACE_S) -> list[EndOutcome]:
+        """End all processes of dead kernels of this user."""
+        table = processes.read_processes()
+        return self.end_found(table, find_orphans(table), grace_s)
+
+    def end_at_exit(self, grace_s: float) -> list[ChildProcess]:
+        """End what was not detached on purpose, now that this process ends; returns what was.
+
+        Exit statuses are taken too, because ipykernel waits for zombies in its own group until it is killed.
+        """
+        table = processes.read_processes()
+        if not self._found(table):
+            return []
+        self.end(grace_s=grace_s)
+        table = processes.read_processes()
+        collect(table[pid] for pid in self._found(table) if table[pid].has_ended)
+        return [child for child in self.children() if child.detached]
+
+    def _found(self, table: Mapping[int, Process]) -> set[int]:
+        started = find_started(table, self.origin) - {self._own()}
+        # A zombie that is not below this process goes when its new parent takes note of it.
+        below = descendants(table, [os.getpid()])
+        return {pid for pid in started if pid in below or not table[pid].has_ended}
+
+    def end_found(
+        self, table: Mapping[int, Process], pids: Iterable[int], grace_s: float = GRACE_S
+    ) -> list[EndOutcome]:
+        """End processes that were found, and tell their owners in this process first."""
+        wanted = set(pids)
+        depths = descendants(table, [0])
+        ordered = sorted((table[pid] for pid in wanted), key=lambda process: -depths.get(process.pid, 0))
+        known = {process.pid: (processes.command_of(process.pid), self._memory_of(process.pid)) for process in ordered}
+        are_told = False
+        if any(process.parent == os.getpid() for process in ordered):
+            from memcell.protect.owners import stop_owners
+
+            are_told = stop_owners(wanted, grace_s / 2)
+        return [_outcome(ended, *known[ended.process.pid], are_told) for ended in end(ordered, grace_s)]
+
+    def _described(self, table: Mapping[int, Process], origins: Mapping[int, Origin]) -> list[ChildProcess]:
+        ordered = sorted((table[pid] for pid in origins), key=lambda process: (process.birth, process.pid))
+        return [self._describe(process, origins[process.pid]) for process in ordered]
+
+    def _describe(self, process: Process, origin: Origin) -> ChildProcess:
+        is_own = origin is self.origin
+        started = processes.started_at(process)
+        cell = self._cell_at(started) if is_own else None
+        return ChildProcess(
+            pid=process.pid,
+            birth=process.birth,
+            command=processes.command_of(process.pid),
+            started=started,
+            age_s=max(0.0, time.time() - started),
+            memory_bytes=0 if process.has_ended else self._memory_of(process.pid),
+            cell=cell[0] if cell else None,
+            cell_line=cell[1] if cell else "",
+            detached=not process.has_ended and is_detached(process, origin),
+            state="ended" if process.has_ended else "stopped" if process.is_stopped else "running",
+            kernel=None if is_own else origin.id.pid,
+        )
+
+    def _refusal(self, pid: int, table: Mapping[int, Process], started: Iterable[int]) -> str:
+        process = table.get(pid)
+        if process is None:
+            why = "there is no such process"
+        elif pid == os.getpid():
+            why = "that is this process itself"
+        elif pid == self._own():
+            why = "that is memcell's own watcher, which ends with the kernel"
+        elif not process.is_ours:
+            why = "it belongs to another user"
+        else:
+            why = f"no cell of this session or of a dead kernel started it ({processes.command_of(pid)[:60]})"
+        shown = sorted(started)[:_NAMES_SHOWN]
+        return f"cannot end {pid}: {why}; can be ended: {', '.join(map(str, shown)) or 'none'}"
+
+
+def _outcome(ended: Ended, command: str, memory_bytes: int, are_told: bool) -> EndOutcome:
+    ending, why = ended.ending, ended.why
+    if are_told and ending == "gone" and not ended.process.has_ended:
+        ending, why = "terminated", ""  # by its owner, before it was signalled
+    return EndOutcome(ended.process.pid, command, ending, memory_bytes, ended.duration_s, why)
+
+
+def find_started(table: Mapping[int, Process], origin: Origin) -> set[int]:
+    """The processes that a kernel's cells started, whether it lives or has died.
+
+    Args:
+        table: All processes.
+        origin: The kernel.
+    """
+    kernel = table.get(origin.id.pid)
+    is_alive = kernel is not None and kernel.birth == origin.id.birth
+    found = set(descendants(table, [origin.id.pid])) if is_alive else set()
+    for process in table.values():
+        if process.birth < origin.id.birth or not process.is_ours:
+            continue  # it was there before the kernel
+        in_session = origin.leads_session and process.session == origin.id.pid
+        if in_session or (process.pid not in found and marker.of_process(process.pid) == origin.id):
+            found.add(process.pid)
+    found.update(descendants(table, found))
+    # Never the kernel itself: its own environment may name it after it has replaced itself by another program.
+    return {pid for pid in found if table[pid].is_ours and pid not in (origin.id.pid, os.getpid())}
+
+
+def find_orphans(table: Mapping[int, Process]) -> dict[int, Origin]:
+    """The processes that dead kernels of this user left, each with its kernel."""
+    marked = {
+        process.pid: identity
+        for process in table.values()
+        if process.is_ours
+        and (identity := marker.of_process(process.pid))
+        and processes.shares_pid_namespace(process.pid)
+    }
+    dead = {identity for identity in set(marked.values()) if identity.is_dead()}
+    orphans: dict[int, Origin] = {}
+    for identity in dead:
+        carriers = {pid for pid, found in marked.items() if found == identity}
+        # The number of a session cannot be used again while a process is in it.
+        proves_session = any(table[pid].session == identity.pid for pid in carriers)
+        origin = Origin(identity, identity.pid if proves_session else 0)
+        orphans.update(dict.fromkeys(find_started(table, origin), origin))
+    if orphans:
+        for pid in _spared(table, marked, dead):
+            orphans.pop(pid, None)
+    return orphans
+
+
+def _spared(table: Mapping[int, Process], marked: Mapping[int, SessionId], dead: Collection[SessionId]) -> set[int]:
+    """Kernels that live, all below them and all above them: a server that a dead kernel's cell started may serve them.
+
+    A living kernel is known by the marker of what it started, by its watcher, or by its command line.
+    """
+    living = {identity.pid for identity in marked.values() if identity not in dead} | {os.getpid()}
+    living.update(pid for pid, identity in marked.items() if identity not in dead)
+    for process in table.values():
+        if process.is_ours:
+            arguments = processes.arguments_of(process.pid)
+            if process.pid in marked and any("ipykernel" in argument for argument in arguments[1:4]):
+                living.add(process.pid)
+            living.update(_watched_by(arguments))
+    spared = living | set(descendants(table, living))
+    for pid in living:
+        at = table.get(pid)
+        while at is not None and at.parent not in spared:
+            spared.add(at.parent)
+            at = table.get(at.parent)
+    return spared
+
+
+def _watched_by(arguments: list[str]) -> set[int]:
+    """The kernel beside which a process is memcell's watcher, and nothing for any other process."""
+    for script, pid in itertools.pairwise(arguments[1:6]):
+        if PurePath(script).parts[-3:] == ("memcell", "measure", "watcher.py") and pid.isdecimal():
+            return {int(pid)}
+    return set()
+
+
+def find_to_end(table: Mapping[int, Process], started: Iterable[int], origin: Origin) -> set[int]:
+    """Which of a kernel's processes are ended when none is named.
+
+    Left are zombies, what was detached on purpose, and multiprocessing's resource trackers: they ignore SIGTERM, clean
+    up shared memory after the rest, and end with the kernel.
+    """
+    return {
+        pid
+        for pid in started
+        if not table[pid].has_ended
+        and not is_detached(table[pid], origin)
+        and not any("resource_tracker import main" in word for word in processes.arguments_of(pid))
+    }
+
+
+def is_detached(process: Process, origin: Origin) -> bool:
+    """Whether somebody detached a process from its kernel on purpose."""
+    own_session = process.session != origin.session and not process.has_terminal
+    return own_session or (not origin.ignores_hangup and processes.ignores_hangup(process.pid))
