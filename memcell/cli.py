@@ -9,6 +9,7 @@ from pathlib import Path
 
 import memcell
 from memcell.errors import MemcellError
+from memcell.postmortem import add_postmortem, run_postmortem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--out", type=Path, default=Path("memcell-demo"), metavar="DIR", help="where to write (default: memcell-demo)"
     )
+    add_postmortem(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command == "postmortem":
+            run_postmortem(options)
+            return 0
         from memcell.demo import run_demo  # needs the extra `demo`
 
         run_demo(options.runs, options.out)

@@ -33,3 +33,11 @@ class MissingLibraryError(MemcellError, ImportError):
 
 class UnknownVariableError(MemcellError, LookupError):
     """A name that is no variable of the user's namespace."""
+
+
+class UnreadableBlackBoxError(MemcellError, ValueError):
+    """A black box that is torn, or that another version of memcell has written."""
+
+
+class BlackBoxFolderError(MemcellError, OSError):
+    """Black boxes cannot be kept or read: no state folder, or not a private one of this user."""

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from memcell.budget import Budget
 from memcell.explain.census import Census, Sizes
@@ -29,6 +30,8 @@ _CELLS = 200
 #: Cells whose last census is kept whole, some 100 KB each.
 _WHOLE_CENSUSES = 8
 _CENSUSES = 4
+#: The latest runs that ``known`` tells.
+_KNOWN_RUNS = 8
 #: The first collection of a session has no known cost: 0.1 s for so many objects that lie in order, seconds at worst.
 _MOST_OBJECTS_AT_FIRST = 2_000_000
 
@@ -41,6 +44,7 @@ class _Case:
     censuses: deque[Census] = field(default_factory=lambda: deque(maxlen=_CENSUSES))
     growths: deque[int] = field(default_factory=lambda: deque(maxlen=_CENSUSES - 1))
     grown_bytes: int = 0  # since the last census
+    said: Verdict | None = None  # when somebody asked last
 
 
 class LeakWatch:
@@ -100,7 +104,16 @@ class LeakWatch:
         asked = [case for case, verdict in judged if verdict.kind == "growing" and case.grown_bytes > 0]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
             self._count(case)
-        return [self._explained(case, verdict) for case, verdict in judged]
+        for case, verdict in judged:
+            case.said = self._explained(case, verdict)
+        return [case.said for case, _ in judged if case.said is not None]
+
+    def known(self, cell: str, source_hash: str) -> tuple[list[Run], Verdict | None]:
+        """The latest runs of a cell, oldest first, and what was last said of it. O(1): a hook asks at every run."""
+        case = self._cases.get(cell)
+        if case is None or case.runs[-1].source_hash != source_hash:
+            return [], None
+        return [*islice(reversed(case.runs), _KNOWN_RUNS)][::-1], case.said
 
     def clear(self) -> None:
         """Forget all cells."""

@@ -29,6 +29,8 @@ from memcell.measure.children import ChildrenGauge, make_children_gauge
 from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
 from memcell.measure.sampler import Sampler, make_sampler
+from memcell.protect import aftermath
+from memcell.protect.blackbox import BlackBox, untold_death
 from memcell.protect.health import Health
 from memcell.protect.monitor import Monitor
 from memcell.protect.policy import Policy, Thresholds
@@ -37,6 +39,7 @@ from memcell.records import (
     CleanerInfo,
     CleanReport,
     Curve,
+    Death,
     Limit,
     Notice,
     Outcome,
@@ -74,6 +77,7 @@ class Settings:
         history_size: How many runs are kept.
         sample_interval_s: How often a run is sampled, in seconds.
         thresholds: When to clean and to warn without being asked.
+        blackbox: Whether a file tells of the last run if this process dies.
     """
 
     limit: int | str = "auto"
@@ -81,6 +85,7 @@ class Settings:
     history_size: int = 1000
     sample_interval_s: float = 0.05
     thresholds: Thresholds = field(default_factory=Thresholds)
+    blackbox: bool = True
 
 
 class Session:
@@ -103,10 +108,12 @@ class Session:
         self.settings = Settings()
         self._reader = reader or make_reader(exact_peak=lambda: self.settings.exact_peak)
         self._children = children or make_children_gauge(lambda: self._sampler.pid)
-        self._sampler = sampler or make_sampler(self._reader.rss, self._children.level)
+        self._sampler = sampler or make_sampler(self._reader.rss, self._children.level, aftermath.__file__)
+        self._black_box = BlackBox(lambda: self._sampler.notes)
         self._devices = DeviceGauge()
         self._clock = clock
         self._limits: LimitReader | None = None
+        self._known_limit: Limit | None = None
         self.history = History(self.settings.history_size, _draw)
         self._collector = Collector()
         self._built_in: tuple[Cleaner, ...] = ()
@@ -148,6 +155,8 @@ class Session:
                     self._fold(self._reader.peak())
                 else:
                     self._sampler.begin(self.settings.sample_interval_s)
+                    if self._known_limit is None and self._sampler.notes is not None:
+                        self.limit()  # for the black box: once, before anything is billed to the run
                 self._open.append(run)
                 run.started = time.time()
                 self._reader.reset_peak()
@@ -156,6 +165,8 @@ class Session:
                 self._leave(run)
                 raise
             run.peak_bytes = run.before.rss_bytes
+            if run is self._open[0]:
+                self._note(run)
             run.began = self._clock()
         return run
 
@@ -191,10 +202,23 @@ class Session:
                 self._leave(run)
 
     def _leave(self, run: OpenRun) -> None:
+        was_noted = bool(self._open) and self._open[0] is run
         if run in self._open:
             self._open.remove(run)
         if not self._open:
+            self._black_box.end()
             self._sampler.end()
+        elif was_noted:
+            self._note(self._open[0])
+
+    def _note(self, run: OpenRun) -> None:
+        """Write into the black box what runs: the outermost run, which is the cell."""
+        if not self.settings.blackbox:
+            return
+        # Both were found out after an earlier run: here they cost next to nothing.
+        leaks: LeakWatch | None = vars(self).get("leaks")
+        earlier, verdict = leaks.known(run.cell, run.source_hash) if leaks else ((), None)
+        self._black_box.note(run, earlier, verdict, self._known_limit)
 
     def _fold(self, mark: int | None) -> None:
         """Give every open run the peak since the last reset: the next reset will forget it."""
@@ -386,6 +410,22 @@ class Session:
         with self._lock:
             return self._open[-1].number if self._open else None
 
+    # After a death
+
+    @property
+    def folder(self) -> str | None:
+        """The working folder at the beginning; None if it is gone."""
+        return self._black_box.folder
+
+    def untold_death(self) -> Death | None:
+        """What killed the last kernel in this folder, if nobody was told yet; from now on it counts as told."""
+        name = untold_death(self.folder) if self.settings.blackbox else None
+        if name is None:
+            return None
+        from memcell.protect.deaths import Boxes
+
+        return Boxes().get(name)
+
     # The rest
 
     def configure(self, **changes: Any) -> None:
@@ -393,7 +433,9 @@ class Session:
         self.settings = replace(self.settings, **changes)
         self.history.resize(self.settings.history_size)
         if "limit" in changes:
-            self._limits = None
+            self._limits = self._known_limit = None
+        if changes.get("blackbox") is False:
+            self._black_box.goodbye()
 
     def limit(self) -> Limit:
         """The memory limit that applies, and what is used of it."""
@@ -401,7 +443,8 @@ class Session:
             from memcell.measure.limits import LimitReader  # found out when it is first asked for
 
             self._limits = LimitReader(self.settings.limit)
-        return self._limits.read()
+        self._known_limit = self._limits.read()
+        return self._known_limit
 
     def attach(self, shell: object, detach: Callable[[], None]) -> None:
         """Remember how to take a shell's hooks away again."""
@@ -419,6 +462,7 @@ class Session:
 
     def close_all(self) -> None:
         """End what the session started outside this process's memory. A later run starts it again."""
+        self._black_box.goodbye()
         self._sampler.close()
         self._children.close()
         self._reader.close()
@@ -427,6 +471,7 @@ class Session:
         """In a forked child: let go of the parent's watcher and open runs, and of locks that its threads may hold."""
         self._lock = threading.RLock()
         self._sampler.forget()
+        self._black_box.forget_parent()
         self._open.clear()
         self._within_own = False
         self.registry.forget_parent()

@@ -16,6 +16,7 @@ from memcell.ipython.completion import make_cleaner_matcher
 from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.hooks import Hooks
+from memcell.ipython.last_death import LastDeath
 from memcell.ipython.magics import MEMCLEAN_OPTIONS, MemcellMagics
 from memcell.ipython.outputs import shell_cleaners
 from memcell.ipython.settings import Memcell
@@ -69,6 +70,7 @@ class Extension:
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
             undo.enter_context(self.hooks)
+            undo.enter_context(LastDeath(shell, self.frontend, self.settings))
             return undo.pop_all().close
 
     def _sizes(self, count: int) -> NamespaceSizes:

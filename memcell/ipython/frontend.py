@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,7 @@ from IPython.display import display
 
 from memcell.ipython.deep import Reached
 from memcell.measure.process import trim_heap
-from memcell.records import CleanerInfo, CleanReport, NamespaceSizes, Notice, Run, Verdict
+from memcell.records import CleanerInfo, CleanReport, Death, NamespaceSizes, Notice, Run, Verdict
 from memcell.session import Session
 
 if TYPE_CHECKING:
@@ -85,6 +86,23 @@ class Frontend:
         """One line on what memcell did of its own accord."""
         text, html = self._views()
         self._show(text.notice_line(notice), html.notice_html(notice))
+
+    def show_last_death(self) -> None:
+        """One line, once, if the last kernel in this folder has died. Before the next only ``%mempostmortem`` tells."""
+        with self._session.own():
+            death = self._session.untold_death()
+            if death is not None:
+                from memcell.view.deaths import death_line
+
+                self.show_notice(Notice(f"{death_line(death)}; %mempostmortem tells more"))
+
+    def show_deaths(self, deaths: Sequence[Death], *, in_full: bool) -> None:
+        """What killed kernels: the latest in full, or a line for each."""
+        text, html = self._views()
+        if in_full and deaths:
+            self._show(text.death_report(deaths[0]), html.death_html(deaths[0]))
+        else:
+            self._show(text.deaths_table(deaths), html.deaths_table_html(deaths))
 
     def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
         """The list of cleaners; of those that would run in a dry run."""

@@ -14,7 +14,7 @@ from memcell.session import Session, Settings
 from memcell.units import parse_size
 
 _DEFAULTS = Settings()
-_SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s"]
+_SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s", "blackbox"]
 
 
 class Memcell(Configurable):
@@ -76,6 +76,13 @@ class Memcell(Configurable):
         min=0.05,
         max=1.0,
         help="A cell fits if its last peak stays below this part of the limit; memcell.fits() asks the same.",
+    ).tag(config=True)
+
+    blackbox = Bool(
+        _DEFAULTS.blackbox,
+        help="""If the kernel dies, leave a small file in your state folder that tells what it ran, with its source, and
+        how its memory went; the next %load_ext memcell says so, and `memcell postmortem` shows it (Linux). An orderly
+        end leaves nothing.""",
     ).tag(config=True)
 
     def __init__(self, *, session: Session, **traits: Any) -> None:

@@ -36,6 +36,10 @@ class Sampler(Protocol):
     def pid(self) -> int | None:
         """The process that samples, which is no child of the user's; None if it is this one."""
 
+    @property
+    def notes(self) -> mmap.mmap | None:
+        """Memory that outlives this process, for what it wants to leave behind; None without such a place."""
+
     def begin(self, interval_s: float) -> None:
         """Sample a new period from now on."""
 
@@ -52,10 +56,16 @@ class Sampler(Protocol):
         """In a forked child: let go of what belongs to the parent."""
 
 
-def make_sampler(rss: Callable[[], int], children: Callable[[], int]) -> Sampler:
-    """The best sampler for this platform. Nothing is started before the first period begins."""
+def make_sampler(rss: Callable[[], int], children: Callable[[], int], afterwards: str = "") -> Sampler:
+    """The best sampler for this platform. Nothing is started before the first period begins.
+
+    Args:
+        rss: Reads resident memory.
+        children: Reads the memory of the child processes.
+        afterwards: The path of a file that a sampler which outlives this process runs then; see ``watcher.py``.
+    """
     if sys.platform == "linux" and sys.executable and Path("/proc/self/statm").exists():
-        return WatcherSampler()
+        return WatcherSampler(afterwards)
     return ThreadSampler(rss, children)
 
 
@@ -64,10 +74,16 @@ def _to_curve(slice_s: float, levels: list[tuple[int, int]]) -> Curve:
 
 
 class WatcherSampler:
-    """Samples from the watcher process. It is started with the first period and started again if it dies."""
+    """Samples from the watcher process. It is started with the first period and started again if it dies.
 
-    def __init__(self) -> None:
+    Args:
+        afterwards: The path of a file that the watcher runs when this process has ended; none if empty.
+    """
+
+    def __init__(self, afterwards: str = "") -> None:
+        self._afterwards = afterwards
         self._buffer: mmap.mmap | None = None
+        self.notes: mmap.mmap | None = None
         self._curve: watcher.SharedCurve | None = None
         self._pipe = -1
         self._period = 0
@@ -120,7 +136,7 @@ class WatcherSampler:
         try:
             memory = _anonymous_file()
             kept.append(memory)
-            os.ftruncate(memory, watcher.SIZE)
+            os.ftruncate(memory, watcher.SIZE + watcher.NOTES_SIZE)
             read_end, write_end = os.pipe()
             kept += read_end, write_end
             os.set_blocking(write_end, False)
@@ -128,7 +144,8 @@ class WatcherSampler:
             # so that the user's os.wait() never meets it. In a session of its own no Ctrl-C of a terminal reaches it.
             shell = subprocess.Popen(
                 ["/bin/sh", "-c", '"$@" >/dev/null & echo $!', "sh", sys.executable, "-I", "-S", watcher.__file__]
-                + [str(number) for number in (os.getpid(), memory, read_end)],
+                + [str(number) for number in (os.getpid(), memory, read_end)]
+                + [self._afterwards],
                 pass_fds=(memory, read_end),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -140,6 +157,7 @@ class WatcherSampler:
             answer, _ = shell.communicate(timeout=_WAIT_FOR_SHELL_S)
             self._pid = int(answer)
             self._buffer = mmap.mmap(memory, watcher.SIZE)
+            self.notes = mmap.mmap(memory, watcher.NOTES_SIZE, offset=watcher.SIZE)
             self._curve = watcher.SharedCurve(self._buffer)
             self._pipe = write_end
             kept.remove(write_end)
@@ -154,7 +172,7 @@ class WatcherSampler:
         if self._curve is not None and self._buffer is not None:
             os.close(self._pipe)  # the watcher sees the end of the pipe and ends
             self._buffer.close()
-            self._buffer = self._curve = None
+            self._buffer = self._curve = self.notes = None  # the notes are closed when nobody writes them any more
             self._pid = None
 
 
@@ -180,6 +198,10 @@ class ThreadSampler:
 
     @property
     def pid(self) -> int | None:
+        return None
+
+    @property
+    def notes(self) -> mmap.mmap | None:
         return None
 
     def begin(self, interval_s: float) -> None:
