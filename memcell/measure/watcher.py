@@ -37,7 +37,7 @@ SIZE = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
 PAGE = mmap.PAGESIZE
 
 #: Behind the curve is room for what the kernel wants to leave behind if it dies; only what is run then reads it.
-NOTES_SIZE = 12 * 4096
+NOTES_SIZE = 24 * 4096
 #: The samples of the last minute: the highest in each slice, whatever the sampling interval is.
 _MINUTE_SLICE_S = 0.05
 _MINUTE_SLICES = 1200
@@ -271,11 +271,12 @@ def watch(pid: int, memory: int, pipe: int, recorder: Recorder) -> None:
         now = time.monotonic()
         timeout_s: float | None = interval_s
         try:
-            rss_bytes = int(os.pread(statm, 200, 0).split()[1]) * PAGE
-        except (OSError, IndexError):
+            size, resident, *_ = os.pread(statm, 200, 0).split()
+        except (OSError, ValueError):
             return
-        if not rss_bytes:
+        if size == b"0":
             return  # it has given all its memory back: it is dying, or dead and not collected
+        rss_bytes = int(resident) * PAGE
         if period:
             if now >= children_next or children_period != period:
                 pids = [child for child in children_of(pid) if child != own]

@@ -18,7 +18,7 @@ from typing import Any
 MOST_PER_FOLDER = 5
 MOST = 50
 MOST_DAYS = 30
-#: What of a cell's source is kept. Escaped for JSON a character takes twelve bytes at worst.
+#: What of a cell's source is kept.
 SOURCE_CHARACTERS = 8_000
 #: A process that gives gigabytes back needs seconds from its last sample to its end.
 _DYING_S = 30.0
@@ -111,7 +111,7 @@ def write(recorder: Any, memory: Any) -> None:
     identity_text, note_text, is_running, ended = told
     identity = json.loads(identity_text)
     exit_code = wait_for_end(recorder.pid, identity["start"], recorder.pidfd)
-    if exit_code == _ALIVE:
+    if exit_code == ALIVE:
         return  # something else has closed the pipe, such as exec
     signal_name, status = read_exit_code(exit_code)
     if signal_name in _ASKED_FOR:
@@ -137,7 +137,7 @@ def write(recorder: Any, memory: Any) -> None:
     folder = open_folder(identity["state"], make=True)
     try:
         name = f"{identity['key']}-{int(noticed):010d}-{recorder.pid}-{identity['start']}.new.json"
-        keep(folder, name, json.dumps(content).encode())
+        keep(folder, name, json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         for old in surplus(names_in(folder), noticed):
             os.unlink(old, dir_fd=folder)
     finally:
@@ -151,7 +151,7 @@ def _highest(part: list[tuple[float, int, int]]) -> tuple[float, int, int]:
 # How it died
 
 #: What ``wait_for_end`` tells of a process that has not died after all.
-_ALIVE = -1
+ALIVE = -1
 
 
 def wait_for_end(pid: int, start: int, pidfd: int, within_s: float = _DYING_S) -> int | None:
@@ -161,27 +161,30 @@ def wait_for_end(pid: int, start: int, pidfd: int, within_s: float = _DYING_S) -
         pid: The process.
         start: When it started, in clock ticks since the boot: another process may have its pid by now.
         pidfd: A descriptor of it, or -1.
-        within_s: How long it may take; a process that still lives then tells -1.
+        within_s: How long it may take; a process that still lives tells -1.
 
     Returns:
         The exit code (the signal in the low seven bits, the status in the next byte), None where nobody tells it.
     """
     ends = time.monotonic() + within_s
-    if pidfd >= 0:
-        import select
-
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.poll(within_s * 1000)
     while True:
         state, started, exit_code = read_stat(pid)
-        if state == "Z" and started == start:
-            return exit_code
         if not state or started != start:  # its parent has asked for its exit code already: it is gone
             return _exit_code_from_pidfd(pidfd)
-        if time.monotonic() > ends:
-            return _ALIVE
+        if state == "Z":
+            return exit_code
+        if _has_memory(pid) or time.monotonic() > ends:
+            return ALIVE
         time.sleep(0.005)
+
+
+def _has_memory(pid: int) -> bool:
+    """Whether a process lives: one that dies gives its memory back before it closes its files."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return not file.read().startswith(b"0 ")
+    except OSError:
+        return False
 
 
 def read_stat(pid: int) -> tuple[str, int, int]:

@@ -21,8 +21,8 @@ from memcell.records import Limit, Run, Sample, Verdict
 
 logger = logging.getLogger("memcell")
 
-#: What ``Notes`` has no room for otherwise: sources of characters that JSON writes with twelve bytes each.
-_SHORT_SOURCE_CHARACTERS = 800
+#: Kept of a source of control characters, for which JSON takes six bytes each.
+_SHORT_SOURCE_CHARACTERS = 1_000
 
 
 class Noted(Protocol):
@@ -94,9 +94,9 @@ class BlackBox:
             if verdict is not None and verdict.kind == "growing":
                 content["bytes_per_run"] = verdict.bytes_per_run
                 content["culprit"] = verdict.culprits[0].name if verdict.culprits else ""
-            note = json.dumps(content).encode()
+            note = _encoded(content)
             if len(note) > self._notes.room:
-                note = json.dumps({**content, "source": run.source[:_SHORT_SOURCE_CHARACTERS]}).encode()
+                note = _encoded({**content, "source": run.source[:_SHORT_SOURCE_CHARACTERS]})
             self._notes.write(note)
         except Exception as error:
             self._is_off = True
@@ -139,12 +139,17 @@ class BlackBox:
             "notebook": self._environ.get("JPY_SESSION_NAME", ""),
         }
         notes = Notes(memory)
-        content = json.dumps(identity).encode()
+        content = _encoded(identity)
         if len(content) > notes.room:
             raise OSError("the names of the working folder and the notebook are too long")
         notes.introduce(content)
         self._notes, self._noted_in = notes, memory
         atexit.register(self.goodbye)
+
+
+def _encoded(content: dict[str, Any]) -> bytes:
+    # Sources and the names of folders may have lone surrogates.
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> str | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from memcell.records import Death, LastRun
-from memcell.units import format_bytes, format_duration
+from memcell.units import format_bytes, format_duration, format_round
 from memcell.view.last_minute import highest_bytes
 from memcell.view.phrases import one_line, sparkline
 from memcell.view.tables import Column, Table
@@ -57,6 +57,11 @@ def cause(death: Death) -> str:
     return f"ended, and nobody tells how{untold}"
 
 
+def who(death: Death) -> str:
+    """What has died."""
+    return "process" if death.run is not None and death.run.is_block else "kernel"
+
+
 def where(death: Death) -> str:
     """In which run it died, or after which."""
     run = death.run
@@ -72,9 +77,9 @@ def level(death: Death) -> str:
     """The last level that was seen and the limit: ``7.8 GiB of 8 GiB``; empty where nothing was sampled."""
     if not death.levels:
         return ""
-    seen = format_bytes(death.levels[-1])
+    seen = format_round(death.levels[-1])
     limit_bytes = death.run.limit_bytes if death.run else None
-    return seen if limit_bytes is None else f"{seen} of {format_bytes(limit_bytes)}"
+    return seen if limit_bytes is None else f"{seen} of {format_round(limit_bytes)}"
 
 
 def is_near_limit(death: Death) -> bool:
@@ -91,11 +96,15 @@ def ago(death: Death, now: float | None = None) -> str:
     return f"{format_duration(max(1.0, round(passed)))} ago".replace(".00", "")
 
 
-def facts(death: Death, now: float | None = None) -> list[tuple[str, str]]:
+def moment(death: Death) -> str:
+    """When it died, by the clock of who reads it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(death.died))
+
+
+def facts(death: Death) -> list[tuple[str, str]]:
     """What is known, as names and words."""
     run = death.run
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(death.died))
-    found = [("when", f"{moment}, {ago(death, now)}")]
+    found = [("when", moment(death))]
     if run is not None and death.is_running:
         found.append(("running for", format_duration(max(0.0, death.died - run.started))))
     found.append(("cause", f"it {cause(death)}"))

@@ -130,13 +130,15 @@ def runs_table_html(runs: Sequence[Run]) -> str:
     return _table(tables.runs(runs))
 
 
-def death_html(death: Death, now: float | None = None) -> str:
+def death_html(death: Death) -> str:
     """All that is known of the death of a process: the words of ``text.death_report``, with the picture in SVG."""
-    parts = [f'<div style="font-weight:600">The kernel died {escape(death_words.where(death))}.</div>']
+    parts = [
+        f'<div style="font-weight:600">The {death_words.who(death)} died {escape(death_words.where(death))}.</div>'
+    ]
     if death.run is not None and not death.run.is_block:
         source = escape("\n".join(death_words.source_lines(death.run)))
         parts.append(f'<pre style="{_SOURCE}">{source}</pre>')
-    parts += (_pairs(death_words.facts(death, now)), last_minute_svg(death))
+    parts += (_pairs(death_words.facts(death)), last_minute_svg(death))
     if advice := death_words.advice(death):
         parts.append(f'<div style="font-weight:600">What to try next</div>{_pairs(advice, code=True)}')
     body = "".join(f'<div style="margin-bottom:12px">{part}</div>' for part in parts if part)
@@ -148,10 +150,10 @@ def deaths_table_html(deaths: Sequence[Death], now: float | None = None) -> str:
     return _table(death_words.deaths_table(deaths, now))
 
 
-def deaths_page(deaths: Sequence[Death], now: float | None = None) -> str:
+def deaths_page(deaths: Sequence[Death]) -> str:
     """A page of its own for deaths, the latest first: each with its source and its picture."""
-    body = [death_html(deaths[0], now) if deaths else _table(death_words.deaths_table(deaths, now))]
-    body += (_section(death_words.ago(death, now), death_html(death, now)) for death in deaths[1:])
+    body = [death_html(deaths[0]) if deaths else _table(death_words.deaths_table(deaths))]
+    body += (_section(f"Before that, {death_words.moment(death)}", death_html(death)) for death in deaths[1:])
     return _PAGE.format(title="What killed the kernel", body="\n".join(body))
 
 

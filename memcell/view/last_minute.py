@@ -39,14 +39,17 @@ def last_minute_text(death: Death) -> str:
     begin = death.times_s[0]
     columns = max(2, min(_COLUMNS, round(-begin / _FINEST_S)))
     eighths = [_eighths(stretches, begin, index, columns, top) for index in range(columns)]
-    label = format_round(top) + (" limit" if limit_bytes == top else "")
+    labels = {_ROWS - 1: format_round(top)}
+    if limit_bytes is not None:
+        labels[min(max(limit_bytes * _ROWS // top, 1), _ROWS) - 1] = f"{format_round(limit_bytes)} limit"
+    width = max(map(len, labels.values()))
     lines = []
     for row in reversed(range(_ROWS)):
         letters = "".join(_BLOCKS[min(max(height - 8 * row, 0), 8)] for height in eighths)
-        lines.append(f"{label if row == _ROWS - 1 else '':>{len(label)}} │{letters.rstrip()}")
-    lines.append(f"{'0':>{len(label)}} └{'─' * columns}")
+        lines.append(f"{labels.get(row, ''):>{width}} │{letters}".rstrip())
+    lines.append(f"{'0':>{width}} └{'─' * columns}")
     first = f"{begin:.0f} s" if begin <= -10 else f"{begin:.1f} s"
-    lines.append(f"{'':>{len(label)}}  {first.replace('-', '−'):<{max(columns - 5, 0)}}death")
+    lines.append(f"{'':>{width}}  {first.replace('-', '−'):<{max(columns - 5, 0)}}death")
     return "\n".join(lines)
 
 

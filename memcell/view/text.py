@@ -97,10 +97,10 @@ def death_report(death: Death, now: float | None = None) -> str:
         death: What its black box tells.
         now: The time, in seconds since the epoch; for tests.
     """
-    blocks = [f"The kernel died {death_words.where(death)}."]
+    blocks = [f"The {death_words.who(death)} died {death_words.where(death)}, {death_words.ago(death, now)}."]
     if death.run is not None and not death.run.is_block:
         blocks.append("\n".join(f"    {line}".rstrip() for line in death_words.source_lines(death.run)))
-    blocks.append(_aligned(death_words.facts(death, now)))
+    blocks.append(_aligned(death_words.facts(death)))
     blocks.append(last_minute_text(death))
     if advice := death_words.advice(death):
         blocks.append(f"What to try next:\n{_aligned(advice)}")
