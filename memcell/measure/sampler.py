@@ -140,13 +140,18 @@ class WatcherSampler:
             read_end, write_end = os.pipe()
             kept += read_end, write_end
             os.set_blocking(write_end, False)
+            pidfd = _own_pidfd()
+            inherited = [memory, read_end]
+            if pidfd >= 0:
+                kept.append(pidfd)
+                inherited.append(pidfd)
             # A shell that puts the watcher in the background and ends at once: the watcher then is a child of init,
             # so that the user's os.wait() never meets it. In a session of its own no Ctrl-C of a terminal reaches it.
             shell = subprocess.Popen(
                 ["/bin/sh", "-c", '"$@" >/dev/null & echo $!', "sh", sys.executable, "-I", "-S", watcher.__file__]
-                + [str(number) for number in (os.getpid(), memory, read_end)]
+                + [str(number) for number in (os.getpid(), memory, read_end, pidfd)]
                 + [self._afterwards],
-                pass_fds=(memory, read_end),
+                pass_fds=inherited,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -174,6 +179,16 @@ class WatcherSampler:
             self._buffer.close()
             self._buffer = self._curve = self.notes = None  # the notes are closed when nobody writes them any more
             self._pid = None
+
+
+def _own_pidfd() -> int:
+    """A descriptor of this process: who inherits it learns of the end, however soon that comes; -1 without one."""
+    if not hasattr(os, "pidfd_open"):
+        return -1  # a Python that was built for an old Linux
+    try:
+        return os.pidfd_open(os.getpid())
+    except OSError:
+        return -1  # Linux before 5.3
 
 
 def _anonymous_file() -> int:

@@ -176,11 +176,12 @@ class Recorder:
 
     Args:
         pid: The process that is watched.
+        pidfd: A descriptor that tells when it ends, or -1: then reading its memory tells.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, pidfd: int = -1) -> None:
         self.pid = pid
-        self.pidfd = _pidfd(pid)
+        self.pidfd = pidfd
         self._ring = bytearray(_MINUTE_SLICES * _MINUTE.size)
         self._counters = _oom_counters(pid)
         self.begin()
@@ -212,16 +213,6 @@ class Recorder:
         """How many processes the OOM killer has ended, in the control group and on the host; None where untold."""
         group, host = (None if name is None else _counted(name) for name in self._counters)
         return group, host
-
-
-def _pidfd(pid: int) -> int:
-    """A descriptor that tells when the process ends; -1 where there is none: then reading its memory tells."""
-    if not hasattr(os, "pidfd_open"):
-        return -1  # a Python that was built for an old Linux
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return -1  # Linux before 5.3
 
 
 def _oom_counters(pid: int) -> tuple[str | None, str]:
@@ -308,8 +299,8 @@ def look_back(afterwards: str, memory: int, recorder: Recorder) -> None:
 
 
 if __name__ == "__main__":
-    _pid, _memory, _pipe = map(int, sys.argv[1:4])
-    _recorder = Recorder(_pid)
+    _pid, _memory, _pipe, _pidfd = map(int, sys.argv[1:5])
+    _recorder = Recorder(_pid, _pidfd)
     watch(_pid, _memory, _pipe, _recorder)
-    if sys.argv[4]:
-        look_back(sys.argv[4], _memory, _recorder)
+    if sys.argv[5]:
+        look_back(sys.argv[5], _memory, _recorder)

@@ -114,8 +114,8 @@ def write(recorder: Any, memory: Any) -> None:
     if exit_code == ALIVE:
         return  # something else has closed the pipe, such as exec
     signal_name, status = read_exit_code(exit_code)
-    if signal_name in _ASKED_FOR:
-        return
+    if signal_name in _ASKED_FOR or (status == 0 and not is_running):
+        return  # status 0 without a goodbye: a worker that multiprocessing has forked ends so
     kills_after = recorder.count_oom_kills()
     samples = recorder.samples()[-_POINTS * 2 :]
     width = -(-len(samples) // _POINTS) or 1

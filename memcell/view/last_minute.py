@@ -41,7 +41,7 @@ def last_minute_text(death: Death) -> str:
     eighths = [_eighths(stretches, begin, index, columns, top) for index in range(columns)]
     labels = {_ROWS - 1: format_round(top)}
     if limit_bytes is not None:
-        labels[min(max(limit_bytes * _ROWS // top, 1), _ROWS) - 1] = f"{format_round(limit_bytes)} limit"
+        labels[-(-limit_bytes * _ROWS // top) - 1] = f"{format_round(limit_bytes)} limit"
     width = max(map(len, labels.values()))
     lines = []
     for row in reversed(range(_ROWS)):
