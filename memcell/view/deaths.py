@@ -144,11 +144,11 @@ def advice(death: Death) -> list[tuple[str, str]]:
     found = []
     of_memory = death.oom in ("yes", "likely") or is_near_limit(death)
     if death.is_running and of_memory and not run.is_block:
-        highest = min(run.limit_bytes or highest_bytes(death), highest_bytes(death) or run.limit_bytes or 0)
-        size = f"{max(1, int(_ADVISED_LIMIT * highest / 1e6))}MB"
+        fatal = min(filter(None, (run.limit_bytes, highest_bytes(death))), default=run.before_bytes)
+        size = f"{max(1, int(_ADVISED_LIMIT * fatal / 1e6))}MB"
         found.append((f"%%memwatch --limit {size}", "above the cell: stops it with an error before the kernel dies"))
-    if death.is_running and not run.is_block and death.signal != "SIGKILL":
-        found.append(("%%memwatch --isolate", "runs the cell in a child: if that dies, your variables stay"))
+    if death.is_running and not run.is_block and (of_memory or death.signal != "SIGKILL"):
+        found.append(("%%memwatch --isolate", "above the cell: runs it in a child; if that dies, your variables stay"))
     if any(size >= _MEBI_WORTH_SAYING for size in run.kept_bytes):
         found.append(("%memleaks", "after two runs or more: says whether the cell leaks, and what holds it"))
     if of_memory:
