@@ -12,7 +12,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from memcell.budget import Budget
 from memcell.explain.census import Census, Sizes
@@ -30,8 +29,8 @@ _CELLS = 200
 #: Cells whose last census is kept whole, some 100 KB each.
 _WHOLE_CENSUSES = 8
 _CENSUSES = 4
-#: The latest runs that ``known`` tells.
-_KNOWN_RUNS = 8
+#: The latest runs that ``known`` tells of.
+_RECENT = 8
 #: The first collection of a session has no known cost: 0.1 s for so many objects that lie in order, seconds at worst.
 _MOST_OBJECTS_AT_FIRST = 2_000_000
 
@@ -44,6 +43,7 @@ class _Case:
     censuses: deque[Census] = field(default_factory=lambda: deque(maxlen=_CENSUSES))
     growths: deque[int] = field(default_factory=lambda: deque(maxlen=_CENSUSES - 1))
     grown_bytes: int = 0  # since the last census
+    recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     said: Verdict | None = None  # when somebody asked last
 
 
@@ -85,6 +85,7 @@ class LeakWatch:
                 self._cases.popitem(last=False)
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
+        case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
         case.grown_bytes += _growth(run)
         if is_suspicious(tuple(case.runs)):
             if self._can_settle():
@@ -108,12 +109,15 @@ class LeakWatch:
             case.said = self._explained(case, verdict)
         return [case.said for case, _ in judged if case.said is not None]
 
-    def known(self, cell: str, source_hash: str) -> tuple[list[Run], Verdict | None]:
-        """The latest runs of a cell, oldest first, and what was last said of it. O(1): a hook asks at every run."""
+    def known(self, cell: str, source_hash: str) -> tuple[tuple[tuple[int, int], ...], Verdict | None]:
+        """What the latest runs of a cell kept and their peak growth, oldest first, and what was last said of the cell.
+
+        O(1): a hook asks at every run.
+        """
         case = self._cases.get(cell)
         if case is None or case.runs[-1].source_hash != source_hash:
-            return [], None
-        return [*islice(reversed(case.runs), _KNOWN_RUNS)][::-1], case.said
+            return (), None
+        return tuple(case.recent), case.said
 
     def clear(self) -> None:
         """Forget all cells."""

@@ -23,6 +23,7 @@ class LastDeath:
         self._shell = shell
         self._frontend = frontend
         self._settings = settings
+        self._is_told = False
 
     def __enter__(self) -> LastDeath:
         self._shell.events.register("post_run_cell", self.post_run_cell)
@@ -35,8 +36,9 @@ class LastDeath:
     def post_run_cell(self, _result: ExecutionResult) -> None:
         """After the first cell."""
         self.__exit__()
-        if self._settings.show == "never":
+        if self._is_told or self._settings.show == "never":
             return
+        self._is_told = True
         try:
             self._frontend.show_last_death()
         except Exception as error:

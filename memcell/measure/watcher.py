@@ -37,7 +37,7 @@ SIZE = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
 PAGE = mmap.PAGESIZE
 
 #: Behind the curve is room for what the kernel wants to leave behind if it dies; only what is run then reads it.
-NOTES_SIZE = 24 * 4096
+NOTES_SIZE = 32 * 4096
 #: The samples of the last minute: the highest in each slice, whatever the sampling interval is.
 _MINUTE_SLICE_S = 0.05
 _MINUTE_SLICES = 1200

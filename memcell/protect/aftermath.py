@@ -7,6 +7,7 @@ layout of what the two share (``Notes``) and the rules of the folder stand here 
 
 from __future__ import annotations
 
+import marshal
 import os
 import stat
 import struct
@@ -22,6 +23,7 @@ MOST_DAYS = 30
 SOURCE_CHARACTERS = 8_000
 #: A process that gives gigabytes back needs seconds from its last sample to its end.
 _DYING_S = 30.0
+_MOST_CHARACTERS = 40_000
 #: The most points of the last minute that are kept.
 _POINTS = 600
 #: Ends that somebody asked for: nothing to explain. A Jupyter server ends a busy kernel with SIGTERM.
@@ -40,7 +42,8 @@ class Notes:
     """What the kernel wants to leave behind, in memory that it shares with the watcher.
 
     It may die at any instruction, also between two bytes of a note. So there are two slots: a note is written into the
-    one that is not valid, and becomes the valid one by a single byte. What is read after a death is whole.
+    one that is not valid, and becomes the valid one by a single byte. What is read after a death is whole. They are
+    written by ``marshal``: the watcher runs the same Python, and nothing else is as fast in a hook.
 
     Args:
         buffer: The shared memory, zeroed at first.
@@ -49,11 +52,6 @@ class Notes:
     def __init__(self, buffer: Any) -> None:
         self._buffer = buffer
         self._room = (len(buffer) - _HEADER.size) // 3
-
-    @property
-    def room(self) -> int:
-        """The most bytes of a note."""
-        return self._room - _LENGTH.size
 
     def introduce(self, identity: bytes) -> None:
         """Say who writes: from now on a death is worth a file."""
@@ -84,7 +82,8 @@ class Notes:
         return self._get(0), self._get(slot) if slot else b"", bool(running), ended
 
     def _put(self, slot: int, content: bytes) -> None:
-        content = content[: self.room]
+        if len(content) > self._room - _LENGTH.size:
+            raise ValueError(f"a note of {len(content)} bytes is too long")
         at = _HEADER.size + slot * self._room
         _LENGTH.pack_into(self._buffer, at, len(content))
         self._buffer[at + _LENGTH.size : at + _LENGTH.size + len(content)] = content
@@ -109,7 +108,7 @@ def write(recorder: Any, memory: Any) -> None:
     import json  # the watcher has no use for it while the kernel lives
 
     identity_text, note_text, is_running, ended = told
-    identity = json.loads(identity_text)
+    identity = marshal.loads(identity_text)  # noqa: S302 - the same Python has just written it
     exit_code = wait_for_end(recorder.pid, identity["start"], recorder.pidfd)
     if exit_code == ALIVE:
         return  # something else has closed the pipe, such as exec
@@ -127,7 +126,7 @@ def write(recorder: Any, memory: Any) -> None:
         "signal": signal_name,
         "exit_status": status,
         "oom": judge_oom(signal_name, status, recorder.oom_kills_before, kills_after),
-        "run": json.loads(note_text) if note_text else None,
+        "run": marshal.loads(note_text) if note_text else None,  # noqa: S302 - as above
         "running": is_running,
         "ended": None if is_running or not ended else ended,
         "times_s": [round(at - noticed_monotonic, 2) for at, _, _ in points],
@@ -137,7 +136,11 @@ def write(recorder: Any, memory: Any) -> None:
     folder = open_folder(identity["state"], make=True)
     try:
         name = f"{identity['key']}-{int(noticed):010d}-{recorder.pid}-{identity['start']}.new.json"
-        keep(folder, name, json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        text = json.dumps(content, ensure_ascii=False)
+        if len(text) > _MOST_CHARACTERS and content["run"]:  # JSON takes six for a control character
+            content["run"]["source"] = content["run"]["source"][:1000]
+            text = json.dumps(content, ensure_ascii=False)
+        keep(folder, name, text.encode("utf-8", "surrogatepass"))
         for old in surplus(names_in(folder), noticed):
             os.unlink(old, dir_fd=folder)
     finally:

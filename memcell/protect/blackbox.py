@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import json
 import logging
+import marshal
 import os
 import sys
 import time
@@ -17,12 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from memcell.protect.aftermath import SOURCE_CHARACTERS, Notes, names_in, open_folder, parse_name, read_stat
-from memcell.records import Limit, Run, Sample, Verdict
+from memcell.records import Limit, Sample, Verdict
 
 logger = logging.getLogger("memcell")
 
-#: Kept of a source of control characters, for which JSON takes six bytes each.
-_SHORT_SOURCE_CHARACTERS = 1_000
+_NAME_CHARACTERS = 200
 
 
 class Noted(Protocol):
@@ -62,12 +61,14 @@ class BlackBox:
         self._notes: Notes | None = None
         self._is_off = False
 
-    def note(self, run: Noted, earlier: Sequence[Run], verdict: Verdict | None, limit: Limit | None) -> None:
+    def note(
+        self, run: Noted, earlier: Sequence[tuple[int, int]], verdict: Verdict | None, limit: Limit | None
+    ) -> None:
         """A run begins.
 
         Args:
             run: The run.
-            earlier: The latest runs of the same cell, oldest first; a few.
+            earlier: What a few earlier runs of the same cell kept and their peak growth, oldest first.
             verdict: What was last said of the cell, if anything.
             limit: The limit that applies, as far as it is known.
         """
@@ -79,25 +80,21 @@ class BlackBox:
                 self._introduce(memory)
             assert self._notes is not None
             content = {
-                "cell": run.cell,
+                "cell": run.cell[:_NAME_CHARACTERS],
                 "number": run.number,
                 "is_block": run.cell == run.source,  # a block's label stands for both
                 "source": run.source[:SOURCE_CHARACTERS],
                 "source_characters": len(run.source),
                 "started": run.started,
                 "before_bytes": run.before.rss_bytes,
-                "kept_bytes": [past.retained_bytes + past.cleaned_bytes for past in earlier],
-                "peak_growth_bytes": [past.peak_growth_bytes for past in earlier],
+                "earlier": earlier,
                 "limit_bytes": limit.limit_bytes if limit else None,
-                "limit_source": limit.source if limit else "",
+                "limit_source": limit.source[:_NAME_CHARACTERS] if limit else "",
             }
             if verdict is not None and verdict.kind == "growing":
                 content["bytes_per_run"] = verdict.bytes_per_run
-                content["culprit"] = verdict.culprits[0].name if verdict.culprits else ""
-            note = _encoded(content)
-            if len(note) > self._notes.room:
-                note = _encoded({**content, "source": run.source[:_SHORT_SOURCE_CHARACTERS]})
-            self._notes.write(note)
+                content["culprit"] = verdict.culprits[0].name[:_NAME_CHARACTERS] if verdict.culprits else ""
+            self._notes.write(marshal.dumps(content))
         except Exception as error:
             self._is_off = True
             logger.info("memcell: if this process dies, nothing will tell why: no black box: %s", error)
@@ -139,17 +136,10 @@ class BlackBox:
             "notebook": self._environ.get("JPY_SESSION_NAME", ""),
         }
         notes = Notes(memory)
-        content = _encoded(identity)
-        if len(content) > notes.room:
-            raise OSError("the names of the working folder and the notebook are too long")
+        content = marshal.dumps(identity)
         notes.introduce(content)
         self._notes, self._noted_in = notes, memory
         atexit.register(self.goodbye)
-
-
-def _encoded(content: dict[str, Any]) -> bytes:
-    # Sources and the names of folders may have lone surrogates.
-    return json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> str | None:

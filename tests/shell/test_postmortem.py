@@ -31,8 +31,7 @@ def die(tmp_path, monkeypatch):
             "source_characters": 15,
             "started": time.time() - age_s - 5,
             "before_bytes": 1 << 20,
-            "kept_bytes": [],
-            "peak_growth_bytes": [],
+            "earlier": [],
             "limit_bytes": 1 << 30,
             "limit_source": "setting",
         }

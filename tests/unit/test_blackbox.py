@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import random
 import stat
@@ -35,7 +36,6 @@ from memcell.protect.blackbox import BlackBox, folder_key, state_folder, untold_
 from memcell.protect.deaths import Boxes
 from memcell.records import Culprit, Death, Limit, Sample, Verdict
 from memcell.units import MIB
-from tests.unit.view_records import make_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is a watcher on Linux only")
 
@@ -118,8 +118,8 @@ def zombie():
 def die(memory: bytearray, pid: int, **seen) -> None:
     """What the watcher does after the death of a process, which takes the place of this one."""
     notes = Notes(memory)
-    identity = json.loads(notes._get(0))
-    notes._put(0, json.dumps({**identity, "pid": pid, "start": read_stat(pid)[1]}).encode())
+    identity = marshal.loads(notes._get(0))
+    notes._put(0, marshal.dumps({**identity, "pid": pid, "start": read_stat(pid)[1]}))
     aftermath.write(FakeRecorder(pid, **seen), memory)
 
 
@@ -182,18 +182,19 @@ def test_random_notes_come_back_as_they_were(memory):
     source, notes = random.Random(5), Notes(memory)
     notes.introduce(b"me")
     for _ in range(300):
-        content = source.randbytes(source.choice([0, 1, 100, notes.room]))
+        content = source.randbytes(source.choice([0, 1, 100, 30_000]))
         notes.write(content)
         assert notes.read()[1] == content
         assert notes.read()[0] == b"me"
 
 
-def test_what_is_too_long_is_cut_and_touches_no_other_note(memory):
+def test_what_is_too_long_touches_no_other_note(memory):
     notes = Notes(memory)
     notes.introduce(b"me")
-    notes.write(b"a" * (notes.room + 1000))
-    assert notes.read()[1] == b"a" * notes.room
-    assert notes.read()[0] == b"me"
+    notes.write(b"first")
+    with pytest.raises(ValueError, match="too long"):
+        notes.write(b"a" * NOTES_SIZE)
+    assert notes.read()[:2] == (b"me", b"first")
 
 
 # Writing
@@ -210,7 +211,7 @@ def test_what_is_too_long_is_cut_and_touches_no_other_note(memory):
     ],
 )
 def test_a_death_leaves_a_private_file_that_tells_all(box, memory, zombie, state, environ, code, signal, status):
-    earlier = [make_run(1, kept=20, peak=30), make_run(2, kept=21, peak=40)]
+    earlier = ((20 * MIB, 30 * MIB), (21 * MIB, 40 * MIB))
     culprit = Culprit("pkg.cache", "dict", (1, 2), "entries", 0.9, 0.9, "pkg.cache.clear()")
     verdict = Verdict("c1", "x = 1", "growing", "memory", 20 * MIB, 0.9, 5, culprits=(culprit,))
     note(box, earlier=earlier, verdict=verdict)
@@ -275,7 +276,7 @@ def test_a_forked_child_leaves_nothing_and_says_no_goodbye_for_its_parent(box, m
     box.forget_parent()
     box.goodbye()
     note(box, FakeRun(number=99))
-    assert json.loads(Notes(memory).read()[1])["number"] == 7
+    assert marshal.loads(Notes(memory).read()[1])["number"] == 7
 
 
 def test_new_memory_is_introduced_anew(environ):
@@ -309,6 +310,19 @@ def test_any_source_comes_back_and_the_file_is_small(box, memory, zombie, state,
     assert death.run.source_characters == len(source)
     assert death.rss_bytes[-1] == (1 << 40) + 1199
     assert death.times_s[0] == pytest.approx(-60, abs=0.5)
+
+
+def test_names_of_any_length_fit(memory, environ, zombie):
+    long = "𝒳" * 100_000
+    box = BlackBox(lambda: memory, {**environ, "JPY_SESSION_NAME": "/" + "n" * 4000})
+    culprit = Culprit(long, "dict", (1, 2), "entries", 0.9, 0.9, "")
+    verdict = Verdict("c", "x", "growing", "memory", 1, 0.9, 5, culprits=(culprit,))
+    box.note(FakeRun(cell=long, source=long), (), verdict, Limit(5, 0, long))
+    die(memory, zombie("import os; os.kill(os.getpid(), 9)"))
+    box.goodbye()
+    [death] = Boxes(environ).read().deaths
+    assert death.run.is_block
+    assert all(long.startswith(text) for text in (death.run.cell, death.run.source, death.run.culprit))
 
 
 def test_a_living_process_leaves_nothing(box, memory, state):
