@@ -11,6 +11,14 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _black_boxes_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What processes that tests kill leave behind stays out of the user's own state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def no_registrations() -> Iterator[None]:
     """The examples register cleaners with the process's own session; afterwards there are none."""

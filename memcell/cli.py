@@ -10,6 +10,7 @@ from pathlib import Path
 import memcell
 from memcell import check_command
 from memcell.errors import MemcellError
+from memcell.postmortem import add_postmortem, run_postmortem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("memcell-demo"), metavar="DIR", help="where to write (default: memcell-demo)"
     )
     check_command.add_parser(commands)
+    add_postmortem(commands)
     orphans = commands.add_parser(
         "orphans",
         help="list the processes that kernels which have died left behind, and end them with --kill",
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return check_command.run_command(options)
         if options.command == "orphans":
             _orphans(kill=options.kill)
+        elif options.command == "postmortem":
+            run_postmortem(options)
         else:
             from memcell.demo import run_demo  # needs the extra `demo`
 

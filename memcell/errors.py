@@ -41,3 +41,11 @@ class NotebookError(MemcellError):
 
 class UnknownProcessError(MemcellError, LookupError):
     """A process that memcell does not end: no cell of this session, or of a dead kernel of this user, started it."""
+
+
+class UnreadableBlackBoxError(MemcellError, ValueError):
+    """A black box that is torn, or that another version of memcell has written."""
+
+
+class BlackBoxFolderError(MemcellError, OSError):
+    """Black boxes cannot be kept or read: no state folder, or not a private one of this user."""

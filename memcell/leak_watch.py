@@ -29,6 +29,8 @@ _CELLS = 200
 #: Cells whose last census is kept whole, some 100 KB each.
 _WHOLE_CENSUSES = 8
 _CENSUSES = 4
+#: The latest runs that ``known`` tells of.
+_RECENT = 8
 #: The first collection of a session has no known cost: 0.1 s for so many objects that lie in order, seconds at worst.
 _MOST_OBJECTS_AT_FIRST = 2_000_000
 
@@ -41,6 +43,8 @@ class _Case:
     censuses: deque[Census] = field(default_factory=lambda: deque(maxlen=_CENSUSES))
     growths: deque[int] = field(default_factory=lambda: deque(maxlen=_CENSUSES - 1))
     grown_bytes: int = 0  # since the last census
+    recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    said: Verdict | None = None  # when somebody asked last
 
 
 class LeakWatch:
@@ -94,6 +98,7 @@ class LeakWatch:
                 self._cases.popitem(last=False)
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
+        case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
         case.grown_bytes += _growth(run)
         is_worth_it = is_suspicious(tuple(case.runs))
         if settle or count or self._is_thorough:
@@ -122,7 +127,19 @@ class LeakWatch:
         asked = [case for case, verdict in judged if verdict.kind == "growing" and case.grown_bytes > 0]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
             self._count(case)
-        return [self._explained(case, verdict) for case, verdict in judged]
+        for case, verdict in judged:
+            case.said = self._explained(case, verdict)
+        return [case.said for case, _ in judged if case.said is not None]
+
+    def known(self, cell: str, source_hash: str) -> tuple[tuple[tuple[int, int], ...], Verdict | None]:
+        """What the latest runs of a cell kept and their peak growth, oldest first, and what was last said of the cell.
+
+        O(1): a hook asks at every run.
+        """
+        case = self._cases.get(cell)
+        if case is None or case.runs[-1].source_hash != source_hash:
+            return (), None
+        return tuple(case.recent), case.said
 
     def verdict(self, cell: str) -> Verdict | None:
         """The verdict of one cell; None before its second run. As for ``verdicts``, who asks waits for a census."""

@@ -24,12 +24,14 @@ class OpenRun:
         "own_bytes",
         "own_s",
         "peak_bytes",
+        "source",
         "source_hash",
         "source_line",
         "started",
     )
 
     def __init__(self, source: str, number: int, cell: str | None) -> None:
+        self.source = source
         self.source_hash = hash_source(source)
         self.source_line = first_line(source)
         self.cell = cell or self.source_hash

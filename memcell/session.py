@@ -30,6 +30,8 @@ from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
 from memcell.measure.sampler import Sampler, make_sampler
 from memcell.measure.watcher import pss_of
+from memcell.protect import aftermath
+from memcell.protect.blackbox import BlackBox, untold_death
 from memcell.protect.health import Health
 from memcell.protect.monitor import Monitor
 from memcell.protect.policy import Policy, Thresholds
@@ -38,6 +40,7 @@ from memcell.records import (
     CleanerInfo,
     CleanReport,
     Curve,
+    Death,
     Limit,
     Notice,
     Outcome,
@@ -82,6 +85,7 @@ class Settings:
         sample_interval_s: How often a run is sampled, in seconds.
         thresholds: When to clean and to warn without being asked.
         end_children: Whether children that nobody detached are ended when this process ends.
+        blackbox: Whether a file tells of the last run if this process dies.
     """
 
     limit: int | str = "auto"
@@ -90,6 +94,7 @@ class Settings:
     sample_interval_s: float = 0.05
     thresholds: Thresholds = field(default_factory=Thresholds)
     end_children: bool = False
+    blackbox: bool = True
 
 
 class Session:
@@ -112,10 +117,14 @@ class Session:
         self.settings = Settings()
         self._reader = reader or make_reader(exact_peak=lambda: self.settings.exact_peak)
         self._children = children or make_children_gauge(lambda: self._sampler.pid)
-        self._sampler = sampler or make_sampler(self._reader.rss, self._children.level, self._last_act)
+        self._sampler = sampler or make_sampler(
+            self._reader.rss, self._children.level, aftermath.__file__, self._last_act
+        )
+        self._black_box = BlackBox(lambda: self._sampler.notes)
         self._devices = DeviceGauge()
         self._clock = clock
         self._limits: LimitReader | None = None
+        self._known_limit: Limit | None = None
         self.history = History(self.settings.history_size, _draw)
         self._collector = Collector()
         self._built_in: tuple[Cleaner, ...] = ()
@@ -157,6 +166,8 @@ class Session:
                     self._fold(self._reader.peak())
                 else:
                     self._sampler.begin(self.settings.sample_interval_s)
+                    if self._known_limit is None and self._sampler.notes is not None:
+                        self.limit()  # for the black box: once, before anything is billed to the run
                 self._open.append(run)
                 run.started = time.time()
                 self._reader.reset_peak()
@@ -165,6 +176,8 @@ class Session:
                 self._leave(run)
                 raise
             run.peak_bytes = run.before.rss_bytes
+            if run is self._open[0]:
+                self._note(run)
             run.began = self._clock()
         return run
 
@@ -200,10 +213,23 @@ class Session:
                 self._leave(run)
 
     def _leave(self, run: OpenRun) -> None:
+        was_noted = bool(self._open) and self._open[0] is run
         if run in self._open:
             self._open.remove(run)
         if not self._open:
+            self._black_box.end()
             self._sampler.end()
+        elif was_noted:
+            self._note(self._open[0])
+
+    def _note(self, run: OpenRun) -> None:
+        """Write into the black box what runs: the outermost run, which is the cell."""
+        if not self.settings.blackbox:
+            return
+        # Both were found out after an earlier run: here they cost next to nothing.
+        leaks: LeakWatch | None = vars(self).get("leaks")
+        earlier, verdict = leaks.known(run.cell, run.source_hash) if leaks else ((), None)
+        self._black_box.note(run, earlier, verdict, self._known_limit)
 
     def _fold(self, mark: int | None) -> None:
         """Give every open run the peak since the last reset: the next reset will forget it."""
@@ -465,6 +491,22 @@ class Session:
 
         return command(self.processes.origin)
 
+    # After a death
+
+    @property
+    def folder(self) -> str | None:
+        """The working folder at the beginning; None if it is gone."""
+        return self._black_box.folder
+
+    def untold_death(self) -> Death | None:
+        """What killed the last kernel in this folder, if nobody was told yet; from now on it counts as told."""
+        name = untold_death(self.folder) if self.settings.blackbox else None
+        if name is None:
+            return None
+        from memcell.protect.deaths import Boxes
+
+        return Boxes().get(name)
+
     # The rest
 
     def configure(self, **changes: Any) -> None:
@@ -474,7 +516,9 @@ class Session:
             self._sampler.close()  # the next run starts a watcher that knows of it
         self.history.resize(self.settings.history_size)
         if "limit" in changes:
-            self._limits = None
+            self._limits = self._known_limit = None
+        if changes.get("blackbox") is False:
+            self._black_box.goodbye()
 
     def limit(self) -> Limit:
         """The memory limit that applies, and what is used of it."""
@@ -482,7 +526,8 @@ class Session:
             from memcell.measure.limits import LimitReader  # found out when it is first asked for
 
             self._limits = LimitReader(self.settings.limit)
-        return self._limits.read()
+        self._known_limit = self._limits.read()
+        return self._known_limit
 
     def attach(self, shell: object, detach: Callable[[], None]) -> None:
         """Remember how to take a shell's hooks away again."""
@@ -500,6 +545,7 @@ class Session:
 
     def close_all(self) -> None:
         """End what the session started outside this process's memory. A later run starts it again."""
+        self._black_box.goodbye()
         self._sampler.close()
         self._children.close()
         self._reader.close()
@@ -509,6 +555,7 @@ class Session:
         self._lock = threading.RLock()
         self.__dict__.pop("processes", None)
         self._sampler.forget()
+        self._black_box.forget_parent()
         self._open.clear()
         self._within_own = False
         self.registry.forget_parent()

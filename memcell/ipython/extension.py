@@ -17,6 +17,7 @@ from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.hooks import Hooks
 from memcell.ipython.kernel_end import call_at_end
+from memcell.ipython.last_death import LastDeath
 from memcell.ipython.magics import MEMCLEAN_OPTIONS, MemcellMagics
 from memcell.ipython.outputs import shell_cleaners
 from memcell.ipython.settings import Memcell
@@ -78,6 +79,7 @@ class Extension:
             undo.callback(self._session.configure, end_children=False)
             undo.callback(call_at_end(shell, self._session.end_at_exit, self._session.close_all))
             undo.enter_context(self.hooks)
+            undo.enter_context(LastDeath(shell, self.frontend, self.settings))
             return undo.pop_all().close
 
     def _repeat(self, options: WatchOptions, cell: str) -> Awaitable[None] | None:

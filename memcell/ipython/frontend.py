@@ -22,6 +22,7 @@ from memcell.records import (
     ChildProcess,
     CleanerInfo,
     CleanReport,
+    Death,
     EndOutcome,
     FreshReport,
     NamespaceSizes,
@@ -98,6 +99,23 @@ class Frontend:
         """One line on what memcell did of its own accord."""
         text, html = self._views()
         self._show(text.notice_line(notice), html.notice_html(notice))
+
+    def show_last_death(self) -> None:
+        """One line, once, if the last kernel in this folder has died. Before the next only ``%mempostmortem`` tells."""
+        with self._session.own():
+            death = self._session.untold_death()
+            if death is not None:
+                from memcell.view.deaths import death_line
+
+                self.show_notice(Notice(f"{death_line(death)}; %mempostmortem tells more"))
+
+    def show_deaths(self, deaths: Sequence[Death], *, in_full: bool) -> None:
+        """What killed kernels: the latest in full, or a line for each."""
+        text, html = self._views()
+        if in_full and deaths:
+            self._show(text.death_report(deaths[0]), html.death_html(deaths[0]))
+        else:
+            self._show(text.deaths_table(deaths), html.deaths_table_html(deaths))
 
     def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
         """The list of cleaners; of those that would run in a dry run."""

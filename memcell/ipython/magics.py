@@ -46,7 +46,7 @@ def _pid(text: str) -> int:
 
 @magics_class
 class MemcellMagics(Magics):
-    """``%memclean``, ``%memtop``, ``%memprocs``, ``%memwatch`` and ``%%memwatch``."""
+    """The magics, one method each."""
 
     def __init__(
         self,
@@ -152,6 +152,37 @@ class MemcellMagics(Magics):
         if line.strip():
             raise UsageError(f"%memleaks: unknown argument {line.strip()!r}; it takes none")
         self._frontend.show_verdicts(self._session.leaks.verdicts())
+
+    @magic_arguments()
+    @argument("--list", action="store_true", help="a line for each of this folder's deaths")
+    @argument("--clear", action="store_true", help="remove the black boxes of this folder")
+    @line_magic
+    def mempostmortem(self, line: str) -> None:
+        """Say what killed the last kernel in this folder: its cell, its memory in the last minute, what to try next.
+
+        ``memcell postmortem`` tells the same in a shell, also of other folders.
+        """
+        from memcell.protect.deaths import Boxes
+
+        try:
+            options = parse_argstring(self.mempostmortem, line)
+            if options.list and options.clear:
+                raise UsageError("--list and --clear do not go together")
+        except (UsageError, ValueError) as error:
+            raise UsageError(
+                f"%mempostmortem: {error}; write it like %mempostmortem or %mempostmortem --list"
+            ) from None
+        folder = self._session.folder
+        try:
+            if options.clear:
+                print(f"memcell: black boxes removed: {Boxes().clear(folder)}")
+                return
+            found = Boxes().read(folder)
+        except MemcellError as error:
+            raise UsageError(f"%mempostmortem: {error}") from None
+        for unreadable in found.unreadable:
+            print(f"memcell: {unreadable}")
+        self._frontend.show_deaths(found.deaths, in_full=not options.list)
 
     @line_cell_magic
     def memwatch(self, line: str, cell: str | None = None) -> Awaitable[None] | None:

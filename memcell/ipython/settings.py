@@ -14,7 +14,7 @@ from memcell.session import Session, Settings
 from memcell.units import parse_size
 
 _DEFAULTS = Settings()
-_SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s", "end_children"]
+_SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s", "end_children", "blackbox"]
 
 
 class Memcell(Configurable):
@@ -82,6 +82,12 @@ class Memcell(Configurable):
         True,
         help="""When the kernel ends, end the processes that its cells started, children before parents: SIGTERM, then
         SIGKILL. Those that were detached on purpose stay (nohup, or a session of their own); %memprocs lists them.""",
+    ).tag(config=True)
+    blackbox = Bool(
+        _DEFAULTS.blackbox,
+        help="""If the kernel dies, leave a small file in your state folder that tells what it ran, with its source, and
+        how its memory went; the next %load_ext memcell says so, and `memcell postmortem` shows it (Linux). An orderly
+        end leaves nothing.""",
     ).tag(config=True)
 
     def __init__(self, *, session: Session, **traits: Any) -> None:

@@ -36,6 +36,10 @@ class Sampler(Protocol):
     def pid(self) -> int | None:
         """The process that samples, which is no child of the user's; None if it is this one."""
 
+    @property
+    def notes(self) -> mmap.mmap | None:
+        """Memory that outlives this process, for what it wants to leave behind; None without such a place."""
+
     def begin(self, interval_s: float) -> None:
         """Sample a new period from now on."""
 
@@ -53,17 +57,21 @@ class Sampler(Protocol):
 
 
 def make_sampler(
-    rss: Callable[[], int], children: Callable[[], int], last_act: Callable[[], Sequence[str]] = tuple
+    rss: Callable[[], int],
+    children: Callable[[], int],
+    afterwards: str = "",
+    last_act: Callable[[], Sequence[str]] = tuple,
 ) -> Sampler:
     """The best sampler for this platform. Nothing is started before the first period begins.
 
     Args:
         rss: Reads this process's memory.
         children: Reads that of its children.
-        last_act: The command that a watcher is to become once this process has died; empty for none.
+        afterwards: The path of a file that a sampler which outlives this process runs then; see ``watcher.py``.
+        last_act: The command that it is to become after that; empty for none.
     """
     if sys.platform == "linux" and sys.executable and Path("/proc/self/statm").exists():
-        return WatcherSampler(last_act)
+        return WatcherSampler(afterwards, last_act)
     return ThreadSampler(rss, children)
 
 
@@ -73,14 +81,15 @@ def _to_curve(slice_s: float, levels: list[tuple[int, int]]) -> Curve:
 
 class WatcherSampler:
     """Samples from the watcher process. It is started with the first period and started again if it dies.
-
-    Args:
-        last_act: The command that the watcher is to become once this process has died; empty for none.
+    afterwards: The path of a file that the watcher runs when this process has ended; none if empty.
+    last_act: The command that it is to become once this process has died; empty for none.
     """
 
-    def __init__(self, last_act: Callable[[], Sequence[str]] = tuple) -> None:
+    def __init__(self, afterwards: str = "", last_act: Callable[[], Sequence[str]] = tuple) -> None:
+        self._afterwards = afterwards
         self._last_act = last_act
         self._buffer: mmap.mmap | None = None
+        self.notes: mmap.mmap | None = None
         self._curve: watcher.SharedCurve | None = None
         self._pipe = -1
         self._period = 0
@@ -133,17 +142,22 @@ class WatcherSampler:
         try:
             memory = _anonymous_file()
             kept.append(memory)
-            os.ftruncate(memory, watcher.SIZE)
+            os.ftruncate(memory, watcher.SIZE + watcher.NOTES_SIZE)
             read_end, write_end = os.pipe()
             kept += read_end, write_end
             os.set_blocking(write_end, False)
+            pidfd = _own_pidfd()
+            inherited = [memory, read_end]
+            if pidfd >= 0:
+                kept.append(pidfd)
+                inherited.append(pidfd)
             # A shell that puts the watcher in the background and ends at once: the watcher then is a child of init,
             # so that the user's os.wait() never meets it. In a session of its own no Ctrl-C of a terminal reaches it.
             shell = subprocess.Popen(
                 ["/bin/sh", "-c", '"$@" >/dev/null & echo $!', "sh", sys.executable, "-I", "-S", watcher.__file__]
-                + [str(number) for number in (os.getpid(), memory, read_end)]
-                + list(self._last_act()),
-                pass_fds=(memory, read_end),
+                + [str(number) for number in (os.getpid(), memory, read_end, pidfd)]
+                + [self._afterwards, *self._last_act()],
+                pass_fds=inherited,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -154,6 +168,7 @@ class WatcherSampler:
             answer, _ = shell.communicate(timeout=_WAIT_FOR_SHELL_S)
             self._pid = int(answer)
             self._buffer = mmap.mmap(memory, watcher.SIZE)
+            self.notes = mmap.mmap(memory, watcher.NOTES_SIZE, offset=watcher.SIZE)
             self._curve = watcher.SharedCurve(self._buffer)
             self._pipe = write_end
             kept.remove(write_end)
@@ -168,8 +183,18 @@ class WatcherSampler:
         if self._curve is not None and self._buffer is not None:
             os.close(self._pipe)  # the watcher sees the end of the pipe and ends
             self._buffer.close()
-            self._buffer = self._curve = None
+            self._buffer = self._curve = self.notes = None  # the notes are closed when nobody writes them any more
             self._pid = None
+
+
+def _own_pidfd() -> int:
+    """A descriptor of this process: who inherits it learns of the end, however soon that comes; -1 without one."""
+    if not hasattr(os, "pidfd_open"):
+        return -1  # a Python that was built for an old Linux
+    try:
+        return os.pidfd_open(os.getpid())
+    except OSError:
+        return -1  # Linux before 5.3
 
 
 def _anonymous_file() -> int:
@@ -194,6 +219,10 @@ class ThreadSampler:
 
     @property
     def pid(self) -> int | None:
+        return None
+
+    @property
+    def notes(self) -> mmap.mmap | None:
         return None
 
     def begin(self, interval_s: float) -> None:

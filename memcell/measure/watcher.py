@@ -6,8 +6,8 @@ and starts in some 20 ms. The kernel's side is in ``sampler.py``, which imports 
 
 The two share one page-aligned buffer (``SharedCurve``) and a pipe. The kernel writes which period to sample into the
 buffer; the watcher writes the curve of that period. While nothing runs the watcher sleeps on the pipe and takes no
-processor time. It ends when the kernel ends; if it was given a command, its last act is to become that one when the
-kernel has died.
+processor time. It ends when the kernel ends, and may be given a file to run then (``Recorder``) and a command to become
+after that.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _ORDERS = struct.Struct("=Qdd")  # period (0: none), when it began (monotonic, s
 _STATE = struct.Struct("=QQQd")  # parked, version (odd while written), period of the curve, slice (s)
 _COUNT = struct.Struct("=Q")
 _LEVEL = struct.Struct("=qq")  # RSS and children's PSS, bytes
+_MINUTE = struct.Struct("=Qdqq")  # number of the slice since the boot (0: none), time, RSS and children's PSS
 _STATE_AT = _ORDERS.size
 _COUNT_AT = _STATE_AT + _STATE.size
 _LEVELS_AT = _COUNT_AT + _COUNT.size
@@ -37,6 +38,15 @@ SIZE = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
 PAGE = mmap.PAGESIZE
 
 _PF_EXITING = 0x4  # include/linux/sched.h
+#: Behind the curve is room for what the kernel wants to leave behind if it dies; only what is run then reads it.
+NOTES_SIZE = 32 * 4096
+#: The samples of the last minute: the highest in each slice, whatever the sampling interval is.
+_MINUTE_SLICE_S = 0.05
+_MINUTE_SLICES = 1200
+#: A count of OOM kills is compared with one that is older than this: the kill itself may be in the latest.
+_COUNT_EVERY_S = 10.0
+#: How often a sleeping watcher looks whether the kernel lives, where no pidfd tells.
+_LOOK_EVERY_S = 2.0
 
 
 class SharedCurve:
@@ -163,45 +173,131 @@ def pss_of(pid: int) -> int:
         return 0
 
 
-def watch(pid: int, memory: int, pipe: int) -> None:
-    """Sample the process until it ends or closes its end of the pipe, which it does when it needs no samples."""
+class Recorder:
+    """What is remembered for the case that the kernel dies: its last minute, and how many OOM kills there were.
+
+    Args:
+        pid: The process that is watched.
+        pidfd: A descriptor that tells when it ends, or -1: then reading its memory tells.
+    """
+
+    def __init__(self, pid: int, pidfd: int = -1) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._ring = bytearray(_MINUTE_SLICES * _MINUTE.size)
+        self._counters = _oom_counters(pid)
+        self.begin()
+
+    def begin(self) -> None:
+        """The kernel has just woken the watcher: what is counted now was before the run."""
+        self.oom_kills_before = self._latest_count = self.count_oom_kills()
+        self._next_count = time.monotonic() + _COUNT_EVERY_S
+
+    def add(self, now: float, rss_bytes: int, children_bytes: int) -> None:
+        """Add one sample of a run."""
+        slot = int(now / _MINUTE_SLICE_S)
+        at = slot % _MINUTE_SLICES * _MINUTE.size
+        before = _MINUTE.unpack_from(self._ring, at)
+        if before[0] == slot:
+            rss_bytes, children_bytes = max(rss_bytes, before[2]), max(children_bytes, before[3])
+        _MINUTE.pack_into(self._ring, at, slot, now, rss_bytes, children_bytes)
+        if now >= self._next_count:
+            self.oom_kills_before, self._latest_count = self._latest_count, self.count_oom_kills()
+            self._next_count = now + _COUNT_EVERY_S
+
+    def samples(self) -> list[tuple[float, int, int]]:
+        """Time (monotonic, s), RSS and children's PSS of the minute before now, oldest first."""
+        oldest = time.monotonic() / _MINUTE_SLICE_S - _MINUTE_SLICES
+        found = sorted(sample for sample in _MINUTE.iter_unpack(self._ring) if sample[0] > max(oldest, 0))
+        return [sample[1:] for sample in found]
+
+    def count_oom_kills(self) -> tuple[int | None, int | None]:
+        """How many processes the OOM killer has ended, in the control group and on the host; None where untold."""
+        group, host = (None if name is None else _counted(name) for name in self._counters)
+        return group, host
+
+
+def _oom_counters(pid: int) -> tuple[str | None, str]:
+    """The files that count OOM kills: of the control group that the process is in, if it has one, and of the host."""
+    names = []
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file.read().splitlines():
+                _, controllers, path = line.split(":", 2)
+                if "memory" in controllers.split(","):
+                    names += [f"/sys/fs/cgroup/memory{part}/memory.oom_control" for part in (path, "")]
+                elif not controllers:
+                    names += [f"/sys/fs/cgroup{part}/memory.events" for part in (path, "")]
+    except (OSError, ValueError):
+        pass  # no control groups here
+    # A container may see only its own part of the hierarchy, at the top; the path is told from outside then.
+    return next((name for name in names if os.access(name, os.R_OK)), None), "/proc/vmstat"
+
+
+def _counted(name: str) -> int | None:
+    try:
+        with open(name, "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
+        pass  # the group is gone, or a Linux before 4.13
+    return None
+
+
+def watch(pid: int, memory: int, pipe: int, recorder: Recorder) -> None:
+    """Sample the process until it ends or closes its end of the pipe."""
     curve = SharedCurve(mmap.mmap(memory, SIZE))
-    statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
+    try:
+        statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
+    except OSError:
+        return  # ended while this process started
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    kernel = -1
-    if hasattr(os, "pidfd_open"):
-        try:
-            kernel = os.pidfd_open(pid)
-            poll.register(kernel, select.POLLIN)
-        except OSError:
-            pass  # Linux before 5.3: a failing read of statm ends us instead
+    kernel = recorder.pidfd
+    if kernel >= 0:
+        poll.register(kernel, select.POLLIN)
     own = os.getpid()
     children_bytes, children_next, children_period = 0, 0.0, 0
     while True:
         period, started, interval_s = curve.orders()
         now = time.monotonic()
         timeout_s: float | None = interval_s
+        try:
+            size, resident, *_ = os.pread(statm, 200, 0).split()
+        except (OSError, ValueError):
+            return
+        if size == b"0":
+            return  # it has given all its memory back: it is dying, or dead and not collected
+        rss_bytes = int(resident) * PAGE
         if period:
-            try:
-                rss_bytes = int(os.pread(statm, 200, 0).split()[1]) * PAGE
-            except (OSError, IndexError):
-                return
             if now >= children_next or children_period != period:
                 pids = [child for child in children_of(pid) if child != own]
                 children_bytes = sum(map(pss_of, descendants_of(pids))) if pids else 0
                 children_period = period
                 children_next = now + (time.monotonic() - now) / CHILDREN_SHARE
             curve.add(period, now - started, rss_bytes, children_bytes, interval_s)
+            recorder.add(now, rss_bytes, children_bytes)
         else:
             curve.park(True)
-            timeout_s = None if curve.orders()[0] == 0 else 0.0  # an order that came in between must not wait
+            timeout_s = None if kernel >= 0 else _LOOK_EVERY_S
+            if curve.orders()[0]:
+                timeout_s = 0.0  # an order that came in between must not wait
         events = poll.poll(None if timeout_s is None else timeout_s * 1000)
         for descriptor, event in events:
             if descriptor == kernel or event & ~select.POLLIN or not os.read(pipe, 4096):
                 return
-        if timeout_s is None:
+        if not period:
             curve.park(False)
+            recorder.begin()
+
+
+def look_back(afterwards: str, memory: int, recorder: Recorder) -> None:
+    """Run the file that knows what to do when the kernel has ended, if it wants anything done."""
+    import runpy  # only now: the kernel's memory is its user's
+
+    notes = mmap.mmap(memory, NOTES_SIZE, offset=SIZE)
+    runpy.run_path(afterwards)["write"](recorder, notes)
 
 
 def is_ending(pid: int) -> bool:
@@ -215,6 +311,12 @@ def is_ending(pid: int) -> bool:
 
 
 if __name__ == "__main__":
-    watch(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-    if sys.argv[4:] and is_ending(int(sys.argv[1])):
-        os.execv(sys.argv[4], sys.argv[4:])  # noqa: S606 - the command is memcell's own
+    _pid, _memory, _pipe, _pidfd = map(int, sys.argv[1:5])
+    _recorder = Recorder(_pid, _pidfd)
+    watch(_pid, _memory, _pipe, _recorder)
+    try:
+        if sys.argv[5]:
+            look_back(sys.argv[5], _memory, _recorder)
+    finally:
+        if sys.argv[6:] and is_ending(_pid):
+            os.execv(sys.argv[6], sys.argv[6:])  # noqa: S606 - the command is memcell's own

@@ -14,6 +14,7 @@ from memcell.records import (
     ChildProcess,
     CleanerInfo,
     CleanReport,
+    Death,
     EndOutcome,
     FreshReport,
     Limit,
@@ -25,14 +26,20 @@ from memcell.records import (
     Variable,
     Verdict,
 )
+from memcell.view import deaths as death_words
 from memcell.view import drawing, process_tables, tables
 from memcell.view.drawing import escape
+from memcell.view.last_minute import last_minute_svg
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
 
 _FONT = "font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:var(--jp-ui-font-size1, 13px)"
 _FIGURES = f"font-family:{drawing.CODE_FONT};font-variant-numeric:tabular-nums;white-space:nowrap"
 _LINE = f"{_FONT};color:{drawing.MUTED};font-variant-numeric:tabular-nums;line-height:1.6"
+_SOURCE = (
+    f"font-family:{drawing.CODE_FONT};white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:8px 12px;"
+    "border-left:3px solid var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
+)
 _RULE = "var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
 
 _CHART_PX = 1000
@@ -167,6 +174,33 @@ def runs_table_html(runs: Sequence[Run]) -> str:
     return _table(tables.runs(runs))
 
 
+def death_html(death: Death) -> str:
+    """All that is known of the death of a process: the words of ``text.death_report``, with the picture in SVG."""
+    parts = [
+        f'<div style="font-weight:600">The {death_words.who(death)} died {escape(death_words.where(death))}.</div>'
+    ]
+    if death.run is not None and not death.run.is_block:
+        source = escape("\n".join(death_words.source_lines(death.run)))
+        parts.append(f'<pre style="{_SOURCE}">{source}</pre>')
+    parts += (_pairs(death_words.facts(death)), last_minute_svg(death))
+    if advice := death_words.advice(death):
+        parts.append(f'<div style="font-weight:600">What to try next</div>{_pairs(advice, code=True)}')
+    body = "".join(f'<div style="margin-bottom:12px">{part}</div>' for part in parts if part)
+    return f'<div style="{_FONT};color:{drawing.INK};line-height:1.5">{body}</div>'
+
+
+def deaths_table_html(deaths: Sequence[Death], now: float | None = None) -> str:
+    """One row per death, the latest first."""
+    return _table(death_words.deaths_table(deaths, now))
+
+
+def deaths_page(deaths: Sequence[Death]) -> str:
+    """A page of its own for deaths, the latest first: each with its source and its picture."""
+    body = [death_html(deaths[0]) if deaths else _table(death_words.deaths_table(deaths))]
+    body += (_section(f"Before that, {death_words.moment(death)}", death_html(death)) for death in deaths[1:])
+    return _PAGE.format(title="What killed the kernel", body="\n".join(body))
+
+
 def page(
     runs: Sequence[Run],
     *,
@@ -206,6 +240,18 @@ def document(title: str, body: str) -> str:
 
 def _section(heading: str, content: str) -> str:
     return f'<h2>{escape(heading)}</h2>\n<div class="wide">{content}</div>'
+
+
+def _pairs(pairs: Sequence[tuple[str, str]], *, code: bool = False) -> str:
+    """Names and what is said of each, in two columns; ``code``: the names are what to type."""
+    font = f"font-family:{drawing.CODE_FONT}" if code else f"color:{drawing.MUTED}"
+    style = "padding:2px 14px 2px 0;vertical-align:top;text-align:left"
+    rows = "".join(
+        f'<tr><td style="{style};white-space:nowrap;{font}">{escape(name)}</td>'
+        f'<td style="{style}">{escape(words)}</td></tr>'
+        for name, words in pairs
+    )
+    return f'<table style="border-collapse:collapse;margin:0;font-size:inherit;color:inherit">{rows}</table>'
 
 
 def _table(table: tables.Table) -> str:

@@ -9,6 +9,7 @@ from memcell.records import (
     ChildProcess,
     CleanerInfo,
     CleanReport,
+    Death,
     EndOutcome,
     FreshReport,
     Limit,
@@ -21,13 +22,17 @@ from memcell.records import (
     Verdict,
 )
 from memcell.units import MIB
+from memcell.view import deaths as death_words
 from memcell.view import process_tables, tables
+from memcell.view.last_minute import last_minute_text
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, sparkline, summary_parts
 
 __all__ = [
     "children_table",
     "clean_table",
     "cleaners_table",
+    "death_report",
+    "deaths_table",
     "ended_table",
     "fresh_lines",
     "left_line",
@@ -146,6 +151,28 @@ def left_line(left: Sequence[ChildProcess]) -> str:
     return process_tables.left_words(left)
 
 
+def death_report(death: Death, now: float | None = None) -> str:
+    """All that is known of the death of a process: what it ran, how its memory went, and what to try next.
+
+    Args:
+        death: What its black box tells.
+        now: The time, in seconds since the epoch; for tests.
+    """
+    blocks = [f"The {death_words.who(death)} died {death_words.where(death)}, {death_words.ago(death, now)}."]
+    if death.run is not None and not death.run.is_block:
+        blocks.append("\n".join(f"    {line}".rstrip() for line in death_words.source_lines(death.run)))
+    blocks.append(_aligned(death_words.facts(death)))
+    blocks.append(last_minute_text(death))
+    if advice := death_words.advice(death):
+        blocks.append(f"What to try next:\n{_aligned(advice)}")
+    return "\n\n".join(filter(None, blocks))
+
+
+def deaths_table(deaths: Sequence[Death], now: float | None = None) -> str:
+    """One line per death, the latest first."""
+    return _plain(death_words.deaths_table(deaths, now))
+
+
 def runs_table(runs: Sequence[Run]) -> str:
     """One line per run, oldest first."""
     return _plain(tables.runs(runs))
@@ -159,6 +186,11 @@ def log_line(report: CleanReport) -> str:
 
 def _mib(size: int) -> str:
     return f"{round(size / MIB, 1) + 0.0:.1f}MiB"  # + 0.0 turns a rounded -0.0 into 0.0
+
+
+def _aligned(pairs: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in pairs)
+    return "\n".join(f"  {name:<{width}}  {words}" for name, words in pairs)
 
 
 def _plain(table: tables.Table) -> str:

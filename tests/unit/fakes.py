@@ -63,6 +63,7 @@ class FakeSampler:
     """Gives back the curve that a test set, in MiB per slice of 0.1 s."""
 
     pid = None
+    notes = None
 
     def __init__(self) -> None:
         self.begun = 0
