@@ -39,7 +39,6 @@ from memcell.records import (
     CleanerInfo,
     CleanReport,
     Curve,
-    Death,
     Limit,
     Notice,
     Outcome,
@@ -55,6 +54,7 @@ from memcell.watch_block import Watch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from memcell.death import Death
     from memcell.explain.census import Census
     from memcell.leak_watch import LeakWatch
     from memcell.measure.limits import LimitReader

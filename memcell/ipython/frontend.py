@@ -17,10 +17,11 @@ from IPython.display import display
 
 from memcell.ipython.deep import Reached
 from memcell.measure.process import trim_heap
-from memcell.records import CleanerInfo, CleanReport, Death, NamespaceSizes, Notice, Run, Verdict
+from memcell.records import CleanerInfo, CleanReport, NamespaceSizes, Notice, Run, Verdict
 from memcell.session import Session
 
 if TYPE_CHECKING:
+    from memcell.death import Death
     from memcell.view.live import LiveView
 
 #: ``terminal``: text only. ``headless``: a kernel whose outputs are collected (nbclient, papermill). ``live``: a
