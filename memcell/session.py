@@ -40,7 +40,6 @@ from memcell.records import (
     CleanerInfo,
     CleanReport,
     Curve,
-    Death,
     Limit,
     Notice,
     Outcome,
@@ -56,6 +55,7 @@ from memcell.watch_block import Watch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from memcell.death import Death
     from memcell.explain.ballast import Ballast
     from memcell.explain.census import Census
     from memcell.leak_watch import LeakWatch

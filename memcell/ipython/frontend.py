@@ -22,7 +22,6 @@ from memcell.records import (
     ChildProcess,
     CleanerInfo,
     CleanReport,
-    Death,
     EndOutcome,
     FreshReport,
     NamespaceSizes,
@@ -34,6 +33,7 @@ from memcell.records import (
 from memcell.session import Session
 
 if TYPE_CHECKING:
+    from memcell.death import Death
     from memcell.view.live import LiveView
 
 #: ``terminal``: text only. ``headless``: a kernel whose outputs are collected (nbclient, papermill). ``live``: a

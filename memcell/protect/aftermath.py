@@ -91,7 +91,7 @@ class Notes:
     def _get(self, slot: int) -> bytes:
         at = _HEADER.size + slot * self._room
         (length,) = _LENGTH.unpack_from(self._buffer, at)
-        return bytes(self._buffer[at + _LENGTH.size : at + _LENGTH.size + min(length, self.room)])
+        return bytes(self._buffer[at + _LENGTH.size : at + _LENGTH.size + min(length, self._room)])
 
 
 def write(recorder: Any, memory: Any) -> None:

@@ -8,13 +8,13 @@ fits both places.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from memcell.records import (
     AllocationSites,
     ChildProcess,
     CleanerInfo,
     CleanReport,
-    Death,
     EndOutcome,
     FreshReport,
     Limit,
@@ -26,12 +26,13 @@ from memcell.records import (
     Variable,
     Verdict,
 )
-from memcell.view import deaths as death_words
 from memcell.view import drawing, process_tables, tables
 from memcell.view.drawing import escape
-from memcell.view.last_minute import last_minute_svg
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
+
+if TYPE_CHECKING:
+    from memcell.death import Death
 
 _FONT = "font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:var(--jp-ui-font-size1, 13px)"
 _FIGURES = f"font-family:{drawing.CODE_FONT};font-variant-numeric:tabular-nums;white-space:nowrap"
@@ -176,6 +177,9 @@ def runs_table_html(runs: Sequence[Run]) -> str:
 
 def death_html(death: Death) -> str:
     """All that is known of the death of a process: the words of ``text.death_report``, with the picture in SVG."""
+    from memcell.view import deaths as death_words  # here, because few sessions ever show one
+    from memcell.view.last_minute import last_minute_svg
+
     parts = [
         f'<div style="font-weight:600">The {death_words.who(death)} died {escape(death_words.where(death))}.</div>'
     ]
@@ -191,11 +195,15 @@ def death_html(death: Death) -> str:
 
 def deaths_table_html(deaths: Sequence[Death], now: float | None = None) -> str:
     """One row per death, the latest first."""
+    from memcell.view import deaths as death_words
+
     return _table(death_words.deaths_table(deaths, now))
 
 
 def deaths_page(deaths: Sequence[Death]) -> str:
     """A page of its own for deaths, the latest first: each with its source and its picture."""
+    from memcell.view import deaths as death_words
+
     body = [death_html(deaths[0]) if deaths else _table(death_words.deaths_table(deaths))]
     body += (_section(f"Before that, {death_words.moment(death)}", death_html(death)) for death in deaths[1:])
     return _PAGE.format(title="What killed the kernel", body="\n".join(body))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from memcell.records import (
     AllocationSites,
     ChildProcess,
     CleanerInfo,
     CleanReport,
-    Death,
     EndOutcome,
     FreshReport,
     Limit,
@@ -22,10 +22,11 @@ from memcell.records import (
     Verdict,
 )
 from memcell.units import MIB
-from memcell.view import deaths as death_words
 from memcell.view import process_tables, tables
-from memcell.view.last_minute import last_minute_text
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, sparkline, summary_parts
+
+if TYPE_CHECKING:
+    from memcell.death import Death
 
 __all__ = [
     "children_table",
@@ -158,6 +159,9 @@ def death_report(death: Death, now: float | None = None) -> str:
         death: What its black box tells.
         now: The time, in seconds since the epoch; for tests.
     """
+    from memcell.view import deaths as death_words  # here, because few sessions ever show one
+    from memcell.view.last_minute import last_minute_text
+
     blocks = [f"The {death_words.who(death)} died {death_words.where(death)}, {death_words.ago(death, now)}."]
     if death.run is not None and not death.run.is_block:
         blocks.append("\n".join(f"    {line}".rstrip() for line in death_words.source_lines(death.run)))
@@ -170,6 +174,8 @@ def death_report(death: Death, now: float | None = None) -> str:
 
 def deaths_table(deaths: Sequence[Death], now: float | None = None) -> str:
     """One line per death, the latest first."""
+    from memcell.view import deaths as death_words
+
     return _plain(death_words.deaths_table(deaths, now))
 
 

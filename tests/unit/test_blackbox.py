@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from memcell.death import Death
 from memcell.errors import BlackBoxFolderError, UnreadableBlackBoxError
 from memcell.measure.watcher import NOTES_SIZE
 from memcell.protect import aftermath
@@ -34,7 +35,7 @@ from memcell.protect.aftermath import (
 )
 from memcell.protect.blackbox import BlackBox, folder_key, state_folder, untold_death
 from memcell.protect.deaths import Boxes
-from memcell.records import Culprit, Death, Limit, Sample, Verdict
+from memcell.records import Culprit, Limit, Sample, Verdict
 from memcell.units import MIB
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is a watcher on Linux only")
