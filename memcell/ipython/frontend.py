@@ -16,7 +16,7 @@ from IPython.display import display
 
 from memcell.ipython.deep import Reached
 from memcell.measure.process import trim_heap
-from memcell.records import CleanerInfo, CleanReport, NamespaceSizes, Notice, Run, Verdict
+from memcell.records import CleanerInfo, CleanReport, LimitInfo, NamespaceSizes, Notice, Run, Verdict
 from memcell.session import Session
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ class Frontend:
         """One line on what memcell did of its own accord."""
         text, html = self._views()
         self._show(text.notice_line(notice), html.notice_html(notice))
+
+    def show_limit(self, info: LimitInfo) -> None:
+        """The session's memory limit."""
+        with self._session.own():
+            from memcell.view.limits import limit_lines
+        _print("\n".join(limit_lines(info)))
 
     def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
         """The list of cleaners; of those that would run in a dry run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from typing import Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
+from memcell.errors import MemoryLimitExceeded
 from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
+from memcell.ipython.stopping import StoppableCell
 from memcell.ipython.watching import WatchOptions, split_raw_cell
 from memcell.records import Notice, Run
 from memcell.runs import OpenRun, outcome_of
@@ -23,6 +26,8 @@ from memcell.units import MIB
 
 logger = logging.getLogger("memcell")
 
+#: Cells that look at the last error, and need its variables.
+_LOOKS_AT_ERROR = re.compile(r"\s*%?(debug|tb|pdb|xmode|memtop)\b")
 #: A cell that keeps or peaks above this is worth a line.
 NOTABLE_BYTES = 32 * MIB
 
@@ -56,6 +61,7 @@ class Hooks:
         self._deep = deep
         self._stacks = _Stacks()
         self._off: set[str] = set()
+        self._was_stopped = False
 
     def __enter__(self) -> Hooks:
         self._shell.events.register("pre_run_cell", self.pre_run_cell)
@@ -89,9 +95,18 @@ class Hooks:
         if options is not None and not options.quiet:
             self._guarded("live view", self._frontend.show_live)
         if not entries:
+            if self._was_stopped and not _LOOKS_AT_ERROR.match(source):
+                self._was_stopped = False
+                self._guarded("automatic cleaning", self._forget_stopped)
             self._guarded("automatic cleaning", self._relieve_before, source, info.cell_id)
         self._frontend.begin_live()
-        run = self._session.open(source, number=self._number(info), cell=info.cell_id)
+        run = self._session.open(
+            source,
+            number=self._number(info),
+            cell=info.cell_id,
+            code=StoppableCell(self._shell.user_ns, self._shell.user_ns_hidden),
+            limit_bytes=options.limit if options is not None else None,
+        )
         entries.append(_Entry(info, run, options))
 
     def _end(self, result: ExecutionResult) -> None:
@@ -112,6 +127,9 @@ class Hooks:
 
     def _finish(self, entry: _Entry, error: BaseException | None) -> None:
         run = self._session.close(entry.run, outcome_of(error))
+        self._was_stopped = self._was_stopped or run.outcome == "limit"
+        if run.outcome == "limit" and not isinstance(error, MemoryLimitExceeded):
+            self._guarded("showing", self._frontend.show_notice, Notice(str(self._session.limits.stopped)))
         if entry.options is not None and entry.options.output:
             self._shell.user_ns[entry.options.output] = run
         self._guarded("showing", self._show, entry, run)
@@ -141,13 +159,20 @@ class Hooks:
         if not options.quiet:
             self._frontend.show_report(report)
 
+    def _forget_stopped(self) -> None:
+        """The traceback of a stopped cell keeps what its functions had in memory: the next cell would be stopped too."""
+        report = self._session.clean("traceback", "trim")
+        if report.freed_bytes >= NOTABLE_BYTES:
+            self.tell(Notice("cleaned: variables of the functions that were stopped", report))
+
     def _relieve_before(self, source: str, cell: str | None) -> None:
-        self._tell(self._session.relieve_before(source, cell))
+        self.tell(self._session.relieve_before(source, cell))
 
     def _relieve_after(self, run: Run) -> None:
-        self._tell(self._session.relieve_after(run))
+        self.tell(self._session.relieve_after(run))
 
-    def _tell(self, notice: Notice | None) -> None:
+    def tell(self, notice: Notice | None) -> None:
+        """Show what memcell did of its own accord, if it did something and that is wanted."""
         if notice is not None and self._settings.show != "never":
             self._frontend.show_notice(notice)
 

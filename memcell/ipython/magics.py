@@ -13,7 +13,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from memcell.errors import InvalidSizeError, MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.frontend import Frontend
-from memcell.ipython.watching import parse_watch_options, variable_name
+from memcell.ipython.watching import check_limit, parse_watch_options, variable_name
 from memcell.records import NamespaceSizes
 from memcell.session import Session
 from memcell.units import parse_size
@@ -49,6 +49,7 @@ class MemcellMagics(Magics):
         frontend: Frontend,
         deep: DeepCleaning,
         sizes: Callable[[int], NamespaceSizes],
+        set_limit: Callable[[int | str], None],
     ) -> None:
         super().__init__(shell)
         self._shell = shell
@@ -56,6 +57,7 @@ class MemcellMagics(Magics):
         self._frontend = frontend
         self._deep = deep
         self._sizes = sizes
+        self._set_limit = set_limit
 
     @magic_arguments()
     @argument("names", nargs="*", metavar="NAME", help="cleaners to run; default: all of effect none or recompute")
@@ -123,6 +125,27 @@ class MemcellMagics(Magics):
             raise UsageError(f"%memleaks: unknown argument {line.strip()!r}; it takes none")
         self._frontend.show_verdicts(self._session.leaks.verdicts())
 
+    @line_magic
+    def memlimit(self, line: str) -> None:
+        """Show the memory limit of this session, or set it.
+
+        ``%memlimit`` shows the limit, what is used of it, and from where on memcell warns, cleans and stops a cell.
+        ``%memlimit 8GB`` sets it, ``%memlimit off`` takes it away, and ``%memlimit auto`` is the default: the lowest of
+        control group, machine, resource limits and the environment variable MEM_LIMIT. For one cell alone there is
+        ``%%memwatch --limit SIZE``.
+        """
+        word = line.strip()
+        try:
+            if word in ("auto", "off"):
+                self._set_limit(word)
+            elif word:
+                size = parse_size(word)
+                self._session.limits.check(size)
+                self._set_limit(size)
+        except MemcellError as error:
+            raise UsageError(f"%memlimit: {error}") from None
+        self._frontend.show_limit(self._session.limits.info())
+
     @line_cell_magic
     def memwatch(self, line: str, cell: str | None = None) -> None:
         """Watch the memory live.
@@ -130,17 +153,19 @@ class MemcellMagics(Magics):
         ``%memwatch`` shows the live view of the session in a notebook: the curve of the cell that runs, then the bars
         of what each run kept and how high it went. ``%memwatch off`` closes it.
 
-        ``%%memwatch [-o NAME] [-q] [--clean]`` above a cell watches that cell and says its summary line::
+        ``%%memwatch [-o NAME] [-q] [--clean] [--limit SIZE]`` above a cell watches that cell and says its summary
+        line::
 
-          -o NAME   keep the record of the run in the variable NAME
-          -q        print nothing
-          --clean   run the cleaners afterwards, as %memclean does
+          -o NAME       keep the record of the run in the variable NAME
+          -q            print nothing
+          --clean       run the cleaners afterwards, as %memclean does
+          --limit SIZE  stop the cell before the memory of the kernel and its children passes SIZE
         """
         if cell is None:
             self._memwatch_session(line.strip())
             return
         # A cell comes here only if its first line could not be taken off, or if code calls the magic by name.
-        parse_watch_options(line)
+        check_limit(parse_watch_options(line))
         if not cell.strip():
             raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
         self._shell.run_cell(f"%%memwatch {line}\n{cell}")

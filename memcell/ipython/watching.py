@@ -18,16 +18,21 @@ from dataclasses import dataclass
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from memcell.errors import InvalidSizeError, MemcellError
+from memcell.session import get_session
+from memcell.units import parse_size
+
 _MAGIC_LINE = re.compile(r"%%memwatch(?:[ \t]+(.*))?[ \t]*")
 
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What ``%%memwatch`` was asked for. ``output`` is the name of a variable for the record."""
+    """What ``%%memwatch`` was asked for. ``output`` is the name of a variable for the record, ``limit`` in bytes."""
 
     output: str | None = None
     quiet: bool = False
     clean: bool = False
+    limit: int | None = None
 
 
 def variable_name(text: str) -> str:
@@ -37,12 +42,21 @@ def variable_name(text: str) -> str:
     return text
 
 
+def limit_size(text: str) -> int:
+    """An argument type: a memory size."""
+    try:
+        return parse_size(text)
+    except InvalidSizeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def watch_parser() -> MagicArgumentParser:
     """The parser of the options of ``%%memwatch``."""
     parser = MagicArgumentParser("%%memwatch", add_help=False)
     parser.add_argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the record in NAME")
     parser.add_argument("-q", dest="quiet", action="store_true", help="print nothing")
     parser.add_argument("--clean", action="store_true", help="run the cleaners afterwards")
+    parser.add_argument("--limit", metavar="SIZE", type=limit_size, help="stop the cell before the kernel passes SIZE")
     return parser
 
 
@@ -93,7 +107,29 @@ def strip_magic_line(lines: list[str]) -> list[str]:
     """The input transformer."""
     if not lines or not lines[0].startswith("%%memwatch") or _is_inside_magic():
         return lines
-    return lines[1:] if split_magic_line("".join(lines)) else lines
+    split = split_magic_line("".join(lines))
+    # A limit that cannot be kept: the line stays, and the magic of that name says why.
+    return lines[1:] if split and _limit_problem(split[0]) is None else lines
+
+
+def check_limit(options: WatchOptions) -> None:
+    """Refuse a limit that cannot be kept.
+
+    Raises:
+        UsageError: More is in use already, or the cell runs in a subshell.
+    """
+    problem = _limit_problem(options)
+    if problem is not None:
+        raise UsageError(f"%%memwatch --limit: {problem}")
+
+
+def _limit_problem(options: WatchOptions) -> MemcellError | None:
+    if options.limit is not None:
+        try:
+            get_session().limits.check(options.limit)
+        except MemcellError as error:
+            return error
+    return None
 
 
 def _is_inside_magic() -> bool:

@@ -18,6 +18,12 @@ import struct
 import sys
 import time
 
+TYPE_CHECKING = False  # as in typing, which takes 5 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memcell.measure.stopper import Stopper
+
 #: Slices of a curve. When they are full, neighbours are merged and each slice covers twice the time, so that a curve
 #: always shows the whole run at a resolution of at least 1/256 of it, in the same few kilobytes.
 SLICES = 256
@@ -31,7 +37,9 @@ _LEVEL = struct.Struct("=qq")  # RSS and children's PSS, bytes
 _STATE_AT = _ORDERS.size
 _COUNT_AT = _STATE_AT + _STATE.size
 _LEVELS_AT = _COUNT_AT + _COUNT.size
-SIZE = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
+#: What follows the curve: a page for each of the watcher's other tasks.
+STOP_ORDERS_AT = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
+SIZE = STOP_ORDERS_AT + mmap.PAGESIZE
 
 PAGE = mmap.PAGESIZE
 
@@ -160,9 +168,11 @@ def pss_of(pid: int) -> int:
         return 0
 
 
-def watch(pid: int, memory: int, pipe: int) -> None:
-    """Sample the process until it ends or closes its end of the pipe."""
-    curve = SharedCurve(mmap.mmap(memory, SIZE))
+def watch(pid: int, memory: int, pipe: int, make_stopper: Callable[[int, mmap.mmap], Stopper]) -> None:
+    """Sample the process, and stop its runs where that was ordered, until it ends or closes its end of the pipe."""
+    buffer = mmap.mmap(memory, SIZE)
+    curve = SharedCurve(buffer)
+    stopper = make_stopper(pid, buffer)
     statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
@@ -181,7 +191,8 @@ def watch(pid: int, memory: int, pipe: int) -> None:
         timeout_s: float | None = interval_s
         if period:
             try:
-                rss_bytes = int(os.pread(statm, 200, 0).split()[1]) * PAGE
+                pages = tuple(map(int, os.pread(statm, 200, 0).split()))
+                rss_bytes = pages[1] * PAGE
             except (OSError, IndexError):
                 return
             if now >= children_next or children_period != period:
@@ -190,6 +201,7 @@ def watch(pid: int, memory: int, pipe: int) -> None:
                 children_period = period
                 children_next = now + (time.monotonic() - now) / CHILDREN_SHARE
             curve.add(period, now - started, rss_bytes, children_bytes, interval_s)
+            timeout_s = min(interval_s, stopper.tick(now, pages, children_bytes))
         else:
             curve.park(True)
             timeout_s = None if curve.orders()[0] == 0 else 0.0  # an order that came in between must not wait
@@ -201,5 +213,13 @@ def watch(pid: int, memory: int, pipe: int) -> None:
             curve.park(False)
 
 
+def _make_stopper(pid: int, buffer: mmap.mmap) -> Stopper:
+    """Without the package: it would import what the watcher can do without."""
+    sys.path.append(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes 5 ms to import
+    orders, stopper = __import__("stop_orders"), __import__("stopper")
+    made: Stopper = stopper.Stopper(orders.StopOrders(buffer, STOP_ORDERS_AT), stopper.Kernel(pid))
+    return made
+
+
 if __name__ == "__main__":
-    watch(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    watch(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), _make_stopper)
