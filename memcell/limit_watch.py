@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from memcell.errors import LimitTooLowError, MemoryLimitExceeded, NotInMainThreadError
+from memcell.measure.process import trim_heap
 from memcell.measure.sampler import Sampler
 from memcell.protect.guard import Guard, Near, Stoppable
 from memcell.protect.policy import Thresholds
@@ -86,6 +87,13 @@ class LimitWatch:
         """The memory of this process and its children that cannot be dropped: pages of mapped files can."""
         return _own_bytes(self._sample()) + self._children_bytes()
 
+    def has_room(self) -> bool:
+        """Whether less is in use than would be cleaned at."""
+        limit, thresholds = self.read(), self._settings()[1]
+        if limit.limit_bytes is None or limit.used_bytes is None:
+            return True
+        return limit.used_bytes < thresholds.clean_fraction * limit.limit_bytes
+
     def check(self, limit_bytes: int) -> None:
         """Make sure that a limit can be kept here.
 
@@ -100,6 +108,9 @@ class LimitWatch:
                 " leave the limit out to measure only"
             )
         used_bytes = self.used_bytes()
+        if limit_bytes <= used_bytes:
+            trim_heap()  # what was freed and is only kept for later may be much
+            used_bytes = self.used_bytes()
         if limit_bytes <= used_bytes:
             raise LimitTooLowError(
                 f"a limit of {format_bytes(limit_bytes)} is below the {format_bytes(used_bytes)} that are used already;"

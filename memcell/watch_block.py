@@ -34,6 +34,8 @@ class StoppableBlock:
         """The frames from the interrupted one down to the block's own; none if that is not among them."""
         found = []
         while frame is not None:
+            if frame.f_globals is globals():
+                return []  # the block is just being entered or left
             found.append(frame)
             if frame is self._frame:
                 return found

@@ -96,8 +96,7 @@ class Hooks:
             self._guarded("live view", self._frontend.show_live)
         if not entries:
             if self._was_stopped and not _LOOKS_AT_ERROR.match(source):
-                self._was_stopped = False
-                self._guarded("automatic cleaning", self._forget_stopped)
+                self._guarded("automatic cleaning", self._relieve_stopped)
             self._guarded("automatic cleaning", self._relieve_before, source, info.cell_id)
         self._frontend.begin_live()
         run = self._session.open(
@@ -159,11 +158,16 @@ class Hooks:
         if not options.quiet:
             self._frontend.show_report(report)
 
-    def _forget_stopped(self) -> None:
-        """The traceback of a stopped cell keeps what its functions had in memory: the next cell would be stopped too."""
+    def _relieve_stopped(self) -> None:
+        """Give back what a stopped cell left, before its remains let the next one be stopped, too.
+
+        Its traceback holds the variables of its functions; what it freed, or the user has deleted since, may lie in
+        the heap.
+        """
         report = self._session.clean("traceback", "trim")
         if report.freed_bytes >= NOTABLE_BYTES:
-            self.tell(Notice("cleaned: variables of the functions that were stopped", report))
+            self.tell(Notice("cleaned: what the stopped cell had left", report))
+        self._was_stopped = not self._session.limits.has_room()
 
     def _relieve_before(self, source: str, cell: str | None) -> None:
         self.tell(self._session.relieve_before(source, cell))

@@ -37,11 +37,14 @@ INTERRUPT_AFTER_S = 0.05
 BOUND_AFTER_S = 0.2
 #: More growth than this after the handler ran: the user's code has swallowed the exception.
 SWALLOWED_BYTES = 16 * MIB
-#: CPython can spin for ever where not even the error can be allocated: such a process gets some air.
+#: CPython can spin for ever where not even the error can be allocated, and crawls where each small object first tries
+#: for a new arena in vain: such a process gets some air.
 AIR_BYTES, AIR_AFTER_S, AIR_TIMES = 32 * MIB, 0.3, 8
 _HEADROOM_BYTES = 32 * MIB, 200 * MIB
 #: A host is nearly out of swap below this part of it.
 _SWAP_LEFT = 0.05
+#: Libraries that stop what they do at Ctrl-C, by the names of their shared objects.
+LISTENING = ("polars", "_polars_runtime", "libarrow")
 #: Libraries that end the process when an allocation fails, by the names of their shared objects.
 ABORTING = ("polars", "_polars_runtime")
 
@@ -62,6 +65,11 @@ class Kernel:
         """Whether it has a handler for a signal: one that it has not would end it, or be ignored."""
         caught = int(_value(os.pread(self._status, 8192, 0), b"\nSigCgt:"), 16)
         return bool(caught >> (signal - 1) & 1)
+
+    def is_waiting(self) -> bool:
+        """Whether the main thread sleeps: for a lock, a thread, a child, a socket."""
+        with open(f"/proc/{self._pid}/task/{self._pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split(None, 1)[0] == b"S"
 
     def send(self, signal: int) -> None:
         """Send a signal."""
@@ -122,7 +130,7 @@ class Stopper:
         self._first = self._last = self._tried = 0.0
         self._own_then = 0
         self._has_interrupted = False
-        self._libraries: frozenset[str] | None = None
+        self._libraries: frozenset[str] = frozenset()
         self._air_at, self._airs = 0.0, 0
 
     def tick(self, now: float, statm: tuple[int, ...], children_bytes: int) -> float:
@@ -227,7 +235,9 @@ class Stopper:
         is_urgent = slot.limit > slot.stop and level > (slot.stop + slot.limit) / 2
         if not is_heard and now - self._last >= INTERRUPT_AFTER_S and not self._has_interrupted:
             self._has_interrupted = True
-            self._act(lambda: self._signal(SIGINT), interrupt=True)
+            # It ends a wait, and what listens to it. Elsewhere it would do no more than the first signal.
+            if self._kernel.is_waiting() or any(name.startswith(LISTENING) for name in self._libraries):
+                self._act(lambda: self._signal(SIGINT), interrupt=True)
         if (is_growing or not is_heard) and (now - self._first >= BOUND_AFTER_S or is_urgent):
             self._bound(now, data, slot.limit - slot.stop)
         is_pinned = self._give_air(now, data)
@@ -243,6 +253,8 @@ class Stopper:
         signal = word if self._kernel.catches(word) else SIGINT
         self._act(lambda: self._signal(signal), stop=True, force=self._force, interrupt=signal == SIGINT)
         self._count = self._orders.firings()[0]
+        if self._force == 1:
+            self._libraries = self._kernel.libraries()
 
     def _bound(self, now: float, data: int, room: int) -> None:
         if self._orders.bound() is not None or now - self._tried < BOUND_AFTER_S:
@@ -251,11 +263,10 @@ class Stopper:
         if any(name.startswith(ABORTING) for name in libraries):
             self._tried = float("inf")
             return
-        if self._libraries is not None and libraries != self._libraries:
+        if libraries != self._libraries:
             # Something is being imported: OpenBLAS, torch and others abort if their first allocations fail.
             self._libraries, self._tried = libraries, now
             return
-        self._libraries = libraries
         low, high = _HEADROOM_BYTES
         self._air_at = now
         self._act(lambda: self._set_bound(data + min(high, max(low, room // 2))))

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Protocol
 
@@ -280,9 +280,9 @@ class Guard:
         words, force, found = orders.take()
         if words:
             self._start_relief(words, found)
-        if force:
-            # An error that cannot be shown for want of memory helps nobody.
-            self._lift(orders)
+        if force > 1:
+            # Memory has grown although the main thread was stopped: perhaps the run's threads fill it.
+            _thread.start_new_thread(stop_threads_since, (self._owner(found[0])[0].began,))
         if force and not self._is_stopping:
             self._is_stopping = True  # threads may go on while the error is made, and the watcher come again
             try:
@@ -294,28 +294,29 @@ class Guard:
         entry = self._owner(found[0])[0]
         frames = entry.code.frames(frame)
         stop = entry.stop or self._note_stop(found, frames)
-        if force > 1:
-            # The code has caught the error and goes on: perhaps its threads fill the memory.
-            _thread.start_new_thread(stop_threads_since, (entry.began,))
+        message = self._explain(stop)
+        if self._told is not None:
+            self._lift(self._told)  # an error that cannot be shown for want of memory helps nobody
         if not frames:
             entry.code.cancel()
             return
-        error = MemoryLimitExceeded(self._explain(stop), stop)
+        error = MemoryLimitExceeded(message, stop)
         if force > 1:
             _insist(frames, error)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # which its own traceback would keep alive
 
     def _note_stop(self, found: tuple[int, int, int, int], frames: list[FrameType]) -> Stop:
         slot, used_bytes, own_bytes, children_bytes = found
         entry, limit_bytes, source = self._owner(slot)
-        entry.stop = Stop(
-            used_bytes=used_bytes,
-            limit_bytes=limit_bytes,
-            source=source,
-            grown_bytes=own_bytes - entry.own_bytes,
-            children_bytes=children_bytes,
-            largest=self._find_largest(_variables(frames, entry.code.not_variables)),
-        )
+        entry.stop = Stop(used_bytes, limit_bytes, source, own_bytes - entry.own_bytes, children_bytes)
+        try:
+            largest = self._find_largest(_variables(frames, entry.code.not_variables))
+        except Exception:  # above all MemoryError: it may be looked for at the very end of memory
+            return entry.stop
+        entry.stop = replace(entry.stop, largest=largest)
         return entry.stop
 
     def _owner(self, slot: int) -> tuple[_Guarded, int, str]:
@@ -389,7 +390,8 @@ def _insist(frames: list[FrameType], error: MemoryLimitExceeded) -> None:
         raise error
 
     for frame in frames[-_CALLS_INSISTED:]:
-        frame.f_trace = raise_again
+        if frame.f_globals is frames[-1].f_globals:  # the user's own; a library may be at its clean-up
+            frame.f_trace = raise_again
     sys.settrace(_trace_no_calls)
 
 
