@@ -16,11 +16,15 @@ KINDS = ("own", "address", "data", "group", "host")
 #: A run has a limit of the session, and may have one of its own.
 SLOTS = 2
 
+_WORD_BITS = 2
+_ALL_WORDS = (1 << _WORD_BITS) - 1
+
 _RUN = struct.Struct("=QQ")  # the run that may be stopped (0: none), and the number of the signal for words
 _SLOT = struct.Struct("=qqqqqq")  # kind (-1: none), then the fields of a slot
+_BOTH_SLOTS = struct.Struct("=12q")
 _FILES = struct.Struct("=512s512s64s")  # of a control group: usage, statistics, and the key of what can be dropped
-_KERNELS = struct.Struct("=QQ")  # how many firings its handler has seen, which words it has taken
-_STATE = struct.Struct("=QQQQQ")  # firing now, firings, their force, SIGINTs, words said
+_KERNELS = struct.Struct("=Q")  # how many firings its handler has seen
+_STATE = struct.Struct("=QQQQQ")  # firing now, firings, their force, SIGINTs, the run and the words said of it
 _FOUND = struct.Struct("=qqqq")  # at the last signal: slot, used, own memory, children's
 _BOUND = struct.Struct("=qqq")  # whether RLIMIT_DATA is set by us, what it was, what it is
 
@@ -33,8 +37,9 @@ _BOUND_AT = _FOUND_AT + _FOUND.size
 SIZE = mmap.PAGESIZE * -(-(_BOUND_AT + _BOUND.size) // mmap.PAGESIZE)
 
 
-Levels = tuple[str, int, int, int, int, int]
-_NO_LIMIT: Levels = ("", 0, 0, 0, 0, 0)
+Levels = tuple[int, int, int, int, int, int]
+#: In the place of the levels of a limit that there is not.
+NO_LIMIT: Levels = (-1, 0, 0, 0, 0, 0)
 
 
 class Slot:
@@ -78,43 +83,40 @@ class StopOrders:
 
     # The kernel's side
 
-    def allow(self, run: int, signal: int, limits: tuple[Levels | None, Levels | None]) -> None:
-        """Let the watcher stop a run that passes one of these limits; their fields are those of ``Slot``."""
-        self._put(_RUN, 0, 0, signal)  # not while half of it is written
-        for number, limit in enumerate(limits):
-            kind, *levels = limit or _NO_LIMIT
-            self._put(_SLOT, _SLOTS_AT + number * _SLOT.size, KINDS.index(kind) if kind else -1, *levels)
-        self._put(_RUN, 0, run, signal)
+    def allow(self, run: int, signal: int, first: Levels, second: Levels) -> None:
+        """Let the watcher stop a run that passes one of these limits: the index of its kind, and what a ``Slot`` has.
+
+        It has to be forbidden when this is called.
+        """
+        _BOTH_SLOTS.pack_into(self._buffer, self._at + _SLOTS_AT, *first, *second)
+        _RUN.pack_into(self._buffer, self._at, run, signal)
 
     def forbid(self) -> None:
-        """From now on nothing is begun. What ``is_firing`` says has to be waited for."""
-        self._put(_RUN, 0, 0, self._get(_RUN, 0)[1])
+        """From now on nothing is begun. What ``state`` says is going on has to be waited for."""
+        _RUN.pack_into(self._buffer, self._at, 0, 0)
 
     def read_from(self, usage: str, statistics: str, key: str) -> None:
         """Where the use of a control group is read."""
         self._put(_FILES, _FILES_AT, os.fsencode(usage), os.fsencode(statistics), key.encode())
 
-    def is_firing(self) -> bool:
-        """Whether the watcher is about to send a signal or to set a limit."""
-        return bool(self._get(_STATE, _STATE_AT)[0])
+    def state(self) -> tuple[int, int, int]:
+        """Whether something is being sent or set just now; how often a run was told to stop; how many SIGINTs."""
+        firing, fired, _, interrupts, _ = _STATE.unpack_from(self._buffer, self._at + _STATE_AT)
+        return firing, fired, interrupts
 
-    def firings(self) -> tuple[int, int]:
-        """How often the run was told to stop since the watcher began, and how many of these were SIGINT."""
-        _, fired, _, interrupts, _ = self._get(_STATE, _STATE_AT)
-        return fired, interrupts
-
-    def take(self) -> tuple[int, int, tuple[int, int, int, int]]:
-        """What is new, and counts as taken from now on.
+    def take(self, run: int) -> tuple[int, int, tuple[int, int, int, int]]:
+        """What the watcher has to say to a run. That it is to stop counts as heard from now on.
 
         Returns:
-            The words; the force with which the run is to be stopped (0: it is not); and what was found: the number
-            of the limit, what is used of it, the memory of this process and its children, and of the children alone.
+            The words so far; the force with which the run is to be stopped (0: nothing new); and what was found: the
+            number of the limit, what is used of it, the memory of this process and its children, and of the children.
         """
-        handled, taken = self._get(_KERNELS, _KERNELS_AT)
+        (handled,) = self._get(_KERNELS, _KERNELS_AT)
         _, fired, force, _, said = self._get(_STATE, _STATE_AT)
-        self._put(_KERNELS, _KERNELS_AT, fired, said)
+        self._put(_KERNELS, _KERNELS_AT, fired)
         slot, used, own, children = self._get(_FOUND, _FOUND_AT)
-        return said & ~taken, force if fired > handled else 0, (slot, used, own, children)
+        words = said & _ALL_WORDS if said >> _WORD_BITS == run else 0
+        return words, force if fired > handled else 0, (slot, used, own, children)
 
     def bound(self) -> tuple[int, int] | None:
         """What RLIMIT_DATA was before the watcher lowered it, and to what; None if it did not."""
@@ -157,9 +159,10 @@ class StopOrders:
     def begin_firing(self, *, stop: bool = False, force: int = 0, interrupt: bool = False, words: int = 0) -> None:
         """Say that something is about to be sent, and what."""
         _, fired, old_force, interrupts, said = self._get(_STATE, _STATE_AT)
-        self._put(
-            _STATE, _STATE_AT, 1, fired + stop, force if stop else old_force, interrupts + interrupt, said | words
-        )
+        if words:
+            run = self.run()
+            said = run << _WORD_BITS | words | (said & _ALL_WORDS if said >> _WORD_BITS == run else 0)
+        self._put(_STATE, _STATE_AT, 1, fired + stop, force if stop else old_force, interrupts + interrupt, said)
 
     def end_firing(self) -> None:
         """It is sent."""
@@ -168,10 +171,6 @@ class StopOrders:
     def note_found(self, slot: int, used_bytes: int, own_bytes: int, children_bytes: int) -> None:
         """What the next signal is about."""
         self._put(_FOUND, _FOUND_AT, slot, used_bytes, own_bytes, children_bytes)
-
-    def forget_words(self) -> None:
-        """A new run: nothing has been said yet."""
-        self._put(_STATE, _STATE_AT, *self._get(_STATE, _STATE_AT)[:4], 0)
 
     def _get(self, layout: struct.Struct, at: int) -> tuple[int, ...]:
         return layout.unpack_from(self._buffer, self._at + at)

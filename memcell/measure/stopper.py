@@ -173,7 +173,6 @@ class Stopper:
     def _begin(self, run: int) -> None:
         self._run = run
         self._said = 0
-        self._orders.forget_words()
         self._recover()
 
     def _recover(self) -> None:
@@ -252,7 +251,7 @@ class Stopper:
         # A user who took the signal for other ends gets what Ctrl-C does.
         signal = word if self._kernel.catches(word) else SIGINT
         self._act(lambda: self._signal(signal), stop=True, force=self._force, interrupt=signal == SIGINT)
-        self._count = self._orders.firings()[0]
+        self._count = self._orders.state()[1]
         if self._force == 1:
             self._libraries = self._kernel.libraries()
 

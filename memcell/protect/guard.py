@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _thread
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Container
@@ -22,35 +21,35 @@ from typing import Any, Protocol
 
 from memcell.errors import MemoryLimitExceeded
 from memcell.protect.cell_threads import stop_threads_since
+from memcell.protect.frames import insist, stop_insisting, variables_of
 from memcell.protect.policy import Thresholds
 from memcell.records import Ceiling, ObjectSize, Stop
 from memcell.units import MIB
 
 #: A limit may change while the process runs; reading which one applies takes 0.2 ms.
 _LOOK_EVERY_S = 30.0
+_SIGNAL = int(getattr(signal, "SIGURG", 0))  # Windows has none, and no watcher
 #: A run that has grown by less than this, or than this part of the limit, has not filled the memory.
 _GROWN_BYTES, _GROWN_FRACTION = 8 * MIB, 0.01
 #: How long the end of a run waits for a signal that is under way. The watcher takes about a millisecond for one.
 _FIRES_WITHIN_S = 0.1
-#: Names in so many of the innermost calls are looked at for the largest variables.
-_CALLS_LOOKED_AT = 8
-#: So many of the outermost calls are made to stop where the error was caught: a recursion has thousands.
-_CALLS_INSISTED = 200
 #: How long a stopped run's threads are watched for further growth.
 _THREADS_END_WITHIN_S = 0.3
 
-_Levels = tuple[str, int, int, int, int, int]
+_Levels = tuple[int, int, int, int, int, int]
+_NO_LIMIT: _Levels = (-1, 0, 0, 0, 0, 0)
+#: What limits are compared with, in the order by which the watcher knows them.
+_KINDS = ("own", "address", "data", "group", "host")
 
 
 class Orders(Protocol):
     """What is shared with the watcher; see ``measure/stop_orders.py``."""
 
-    def allow(self, run: int, signal: int, limits: tuple[_Levels | None, _Levels | None]) -> None: ...
+    def allow(self, run: int, signal: int, first: _Levels, second: _Levels) -> None: ...
     def forbid(self) -> None: ...
     def read_from(self, usage: str, statistics: str, key: str) -> None: ...
-    def is_firing(self) -> bool: ...
-    def firings(self) -> tuple[int, int]: ...
-    def take(self) -> tuple[int, int, tuple[int, int, int, int]]: ...
+    def state(self) -> tuple[int, int, int]: ...
+    def take(self, run: int) -> tuple[int, int, tuple[int, int, int, int]]: ...
     def bound(self) -> tuple[int, int] | None: ...
     def note_unbound(self) -> None: ...
 
@@ -127,7 +126,9 @@ class Guard:
         self._entries: list[_Guarded] = []
         self._told: Orders | None = None
         self._number = 0
-        self._interrupts = 0
+        self._words = 0
+        self._fired = self._interrupts = 0
+        self._shared: _Levels | None = None
         self._ceiling: Ceiling | None = None
         self._next_look = float("-inf")
         self._previous: Any = None
@@ -152,6 +153,8 @@ class Guard:
         if orders is not self._told:
             self._told = orders
             self._next_look = float("-inf")
+        if self._entries:
+            orders.forbid()
         self._entries.append(_Guarded(run, own_bytes, limit_bytes, code, time.clock_gettime(time.CLOCK_BOOTTIME)))
         self._allow(orders)
 
@@ -161,20 +164,19 @@ class Guard:
         Returns:
             Why it was stopped; None if it was not.
         """
-        entry = next((entry for entry in self._entries if entry.run is run), None)
         orders = self._told
-        if entry is None or orders is None or not _is_main_thread():
+        if orders is None or not self._entries or not _is_main_thread():
+            return None
+        entry = next((entry for entry in self._entries if entry.run is run), None)
+        if entry is None:
             return None
         try:
-            self._hold_fire(orders)
+            is_stopped = self._hold_fire(orders)
         finally:
-            # Taken, so that the next run does not hear of it; new where the signal did not come to our handler.
-            _, force, found = orders.take()
-            if force and entry.stop is None:
-                self._note_stop(found, [])
             del self._entries[self._entries.index(entry) :]
+        if is_stopped:
             self._lift(orders)
-            _stop_insisting()
+            stop_insisting()
         if entry.stop is not None:
             self._end_threads(entry)
         if self._entries:
@@ -184,6 +186,7 @@ class Guard:
     def reconsider(self) -> None:
         """The limit is another one."""
         self._next_look = float("-inf")
+        self._shared = None
 
     def close(self) -> None:
         """Let go of the signal. May be called twice."""
@@ -216,44 +219,66 @@ class Guard:
         return True
 
     def _allow(self, orders: Orders) -> None:
-        self._look(orders)
-        thresholds, ceiling, first = self._thresholds(), self._ceiling, self._entries[0]
-        shared: _Levels | None = None
-        if ceiling is not None:
-            stop_bytes = int(thresholds.limit_fraction * ceiling.limit_bytes)
-            shared = _levels(ceiling.kind, stop_bytes, ceiling.limit_bytes, first.own_bytes, thresholds)
-        limited = self._tightest()
-        own: _Levels | None = None
-        if limited is not None and limited.limit_bytes is not None:
-            own = _levels("own", limited.limit_bytes, limited.limit_bytes, limited.own_bytes, thresholds)
-        self._number += 1
-        self._interrupts = orders.firings()[1]
-        orders.allow(self._number, signal.SIGURG, (shared, own))
-
-    def _look(self, orders: Orders) -> None:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK_EVERY_S
-            ceiling = self._ceiling = self._read_ceiling()
-            if ceiling is not None:
-                orders.read_from(ceiling.usage_file, ceiling.statistics_file, ceiling.droppable_key)
+            self._look(orders)
+        shared, own = _NO_LIMIT, _NO_LIMIT
+        if self._shared is not None:
+            shared = _from(self._shared, self._entries[0].own_bytes)
+        limited = self._tightest()
+        if limited is not None and limited.limit_bytes is not None:
+            own = _from(self._levels("own", limited.limit_bytes, limited.limit_bytes), limited.own_bytes)
+        self._number += 1
+        self._words = 0
+        _, self._fired, self._interrupts = orders.state()
+        orders.allow(self._number, _SIGNAL, shared, own)
+
+    def _look(self, orders: Orders) -> None:
+        ceiling = self._ceiling = self._read_ceiling()
+        if ceiling is None:
+            self._shared = None
+        else:
+            orders.read_from(ceiling.usage_file, ceiling.statistics_file, ceiling.droppable_key)
+            stop_bytes = int(self._thresholds().limit_fraction * ceiling.limit_bytes)
+            self._shared = self._levels(ceiling.kind, stop_bytes, ceiling.limit_bytes)
+
+    def _levels(self, kind: str, stop_bytes: int, limit_bytes: int) -> _Levels:
+        """What the watcher is told of a limit, but for the growth: that is still to be added to a run's level."""
+        thresholds = self._thresholds()
+        return (
+            _KINDS.index(kind),
+            stop_bytes,
+            int(thresholds.clean_fraction * limit_bytes),
+            int(thresholds.warn_fraction * limit_bytes),
+            max(_GROWN_BYTES, int(_GROWN_FRACTION * limit_bytes)),
+            limit_bytes,
+        )
 
     def _tightest(self) -> _Guarded | None:
         limited = [entry for entry in self._entries if entry.limit_bytes is not None]
-        return min(limited, key=lambda entry: entry.limit_bytes or 0, default=None)
+        return min(limited, key=lambda entry: entry.limit_bytes or 0) if limited else None
 
-    def _hold_fire(self, orders: Orders) -> None:
-        """Forbid to fire, and let a signal that is under way arrive."""
+    def _hold_fire(self, orders: Orders) -> bool:
+        """Forbid to fire, and let what is under way arrive; tells whether something was fired in this run."""
         try:
             orders.forbid()
+            firing, fired, _ = orders.state()
+            if not firing and fired == self._fired:
+                return False  # which is nearly always so
             until = time.monotonic() + _FIRES_WITHIN_S
-            while orders.is_firing() and time.monotonic() < until:
+            while orders.state()[0] and time.monotonic() < until:
                 time.sleep(0.0005)
-            if orders.firings()[1] > self._interrupts:
+            if orders.state()[2] > self._interrupts:
                 time.sleep(0.001)  # its Ctrl-C comes here, if it has not come yet
         except KeyboardInterrupt:
-            if orders.firings()[1] == self._interrupts:
+            if orders.state()[2] == self._interrupts:
                 raise  # the user's own
+        # Taken, so that the next run does not hear of it; new where the signal did not come to our handler.
+        _, force, found = orders.take(self._number)
+        if force and self._owner(found[0])[0].stop is None:
+            self._note_stop(found, [])
+        return True
 
     def _lift(self, orders: Orders) -> None:
         bound = orders.bound()
@@ -277,8 +302,9 @@ class Guard:
         orders = self._told
         if orders is None or not self._entries:
             return
-        words, force, found = orders.take()
-        if words:
+        words, force, found = orders.take(self._number)
+        if words & ~self._words:
+            self._words |= words
             self._start_relief(words, found)
         if force > 1:
             # Memory has grown although the main thread was stopped: perhaps the run's threads fill it.
@@ -302,7 +328,7 @@ class Guard:
             return
         error = MemoryLimitExceeded(message, stop)
         if force > 1:
-            _insist(frames, error)
+            insist(frames, error)
         try:
             raise error
         finally:
@@ -313,7 +339,7 @@ class Guard:
         entry, limit_bytes, source = self._owner(slot)
         entry.stop = Stop(used_bytes, limit_bytes, source, own_bytes - entry.own_bytes, children_bytes)
         try:
-            largest = self._find_largest(_variables(frames, entry.code.not_variables))
+            largest = self._find_largest(variables_of(frames, entry.code.not_variables))
         except Exception:  # above all MemoryError: it may be looked for at the very end of memory
             return entry.stop
         entry.stop = replace(entry.stop, largest=largest)
@@ -339,19 +365,14 @@ class Guard:
         thread.start()
 
 
-def _levels(kind: str, stop_bytes: int, limit_bytes: int, own_bytes: int, thresholds: Thresholds) -> _Levels:
-    return (
-        kind,
-        stop_bytes,
-        int(thresholds.clean_fraction * limit_bytes),
-        int(thresholds.warn_fraction * limit_bytes),
-        own_bytes + max(_GROWN_BYTES, int(_GROWN_FRACTION * limit_bytes)),
-        limit_bytes,
-    )
+def _from(levels: _Levels, own_bytes: int) -> _Levels:
+    """The levels of a run that begins at this level of its own."""
+    kind, stop, clean, warn, grown, limit = levels
+    return kind, stop, clean, warn, own_bytes + grown, limit
 
 
 def _is_main_thread() -> bool:
-    return threading.get_ident() == threading.main_thread().ident
+    return threading.current_thread() is threading.main_thread()
 
 
 def _set_data_limit(before: int, value: int) -> None:
@@ -361,44 +382,3 @@ def _set_data_limit(before: int, value: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if soft == value:
         resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
-
-
-def _variables(frames: list[FrameType], left_out: Container[str]) -> dict[str, object]:
-    """What the interrupted code can name: variables of the outermost frame, and of the innermost calls."""
-    found: dict[str, object] = {}
-    if frames:
-        found.update({name: value for name, value in frames[-1].f_locals.items() if name not in left_out})
-    for frame in frames[: min(_CALLS_LOOKED_AT, len(frames) - 1)]:
-        for name, value in frame.f_locals.items():
-            found.setdefault(f"{name} in {frame.f_code.co_name}()", value)
-    return {name: value for name, value in found.items() if not name.startswith("_")}
-
-
-# The debugger's means against code that swallows every error: ``while True: try: … except: pass``. The line that runs
-# after the error was caught lies outside of that ``try``, so an error at that line escapes it.
-
-
-def _insist(frames: list[FrameType], error: MemoryLimitExceeded) -> None:
-    """Raise the error once more at the next line that one of these frames runs."""
-    if sys.gettrace() is not None:
-        return  # a debugger, or one that measures coverage
-
-    def raise_again(_frame: FrameType, event: str, _argument: object) -> Any:
-        if event != "line":
-            return raise_again
-        sys.settrace(None)
-        raise error
-
-    for frame in frames[-_CALLS_INSISTED:]:
-        if frame.f_globals is frames[-1].f_globals:  # the user's own; a library may be at its clean-up
-            frame.f_trace = raise_again
-    sys.settrace(_trace_no_calls)
-
-
-def _trace_no_calls(_frame: FrameType, _event: str, _argument: object) -> None:
-    """Frames that are entered from here on are of no interest."""
-
-
-def _stop_insisting() -> None:
-    if sys.gettrace() is _trace_no_calls:
-        sys.settrace(None)
