@@ -303,6 +303,8 @@ class Guard:
         if orders is None or not self._entries:
             return
         words, force, found = orders.take(self._number)
+        if orders.state()[1] == self._fired:
+            force = 0  # what there is to hear is about an earlier run
         if words & ~self._words:
             self._words |= words
             self._start_relief(words, found)
