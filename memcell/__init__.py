@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from memcell.errors import MemcellError
+from memcell.errors import MemcellError, MemoryLimitExceeded
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "MemcellError",
+    "MemoryLimitExceeded",
     "Monitor",
     "children",
     "cleaners",
@@ -143,16 +144,23 @@ def clear_caches(*names: str, verbose: bool = False) -> CleanReport:
     return report
 
 
-def watch(label: str | None = None) -> Watch:
+def watch(label: str | None = None, limit: int | str | None = None) -> Watch:
     """Measure a block of code as one run: ``with memcell.watch("load") as watched: …``.
 
     Args:
         label: Names the run and groups those of the same label; by default the place of the block.
+        limit: Stop the block with ``MemoryLimitExceeded`` before the memory of this process and its children passes
+            this size, such as ``"2GB"``. In the main thread only. Linux.
 
     Returns:
         A context manager; its ``run`` is the record once the block has ended.
+
+    Raises:
+        InvalidSizeError: The limit cannot be read.
+        LimitTooLowError: On entering: more than the limit is in use already.
+        NotInMainThreadError: On entering: a limit was given in another thread than the main one.
     """
-    return get_session().watch(label)
+    return get_session().watch(label, limit)
 
 
 def history() -> History:

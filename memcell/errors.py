@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MemcellError(Exception):
     """The base of all errors that memcell raises for a misuse of its API."""
@@ -49,3 +51,28 @@ class UnreadableBlackBoxError(MemcellError, ValueError):
 
 class BlackBoxFolderError(MemcellError, OSError):
     """Black boxes cannot be kept or read: no state folder, or not a private one of this user."""
+
+
+class LimitTooLowError(MemcellError, ValueError):
+    """A memory limit below what is used already."""
+
+
+class NotInMainThreadError(MemcellError, RuntimeError):
+    """Something that Python can do in the main thread only."""
+
+
+class MemoryLimitExceeded(KeyboardInterrupt):
+    """A cell, or a block under ``watch(limit=…)``, was stopped before its memory passed a limit.
+
+    Like ``KeyboardInterrupt``, from which it derives, it is not caught by ``except Exception``. That is why it is no
+    ``MemcellError``.
+
+    Attributes:
+        stop: What was used of which limit; None where it ends a thread that the cell had started.
+    """
+
+    def __init__(
+        self, message: str = "the memory limit of the cell that started this thread", stop: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.stop = stop

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Outcome = Literal["ok", "error", "interrupted"]
+#: How a run ended. ``interrupted``: by Ctrl-C. ``limit``: memcell stopped it before its memory passed a limit.
+Outcome = Literal["ok", "error", "interrupted", "limit"]
 #: Where a peak comes from. ``high-water``: the operating system's own mark, reset when the run began, so exact up to
 #: the error of its counters. ``sampled``: the highest of the samples, so a lower bound. ``ends``: the run was too
 #: short to be sampled, the higher of the levels before and after it, a lower bound too.
@@ -60,6 +61,71 @@ class Limit:
     limit_bytes: int | None
     used_bytes: int | None
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Where memory ends for this process, and what has to be read to see it coming.
+
+    Attributes:
+        kind: What counts against it. ``own``: the memory of this process and its children. ``address``, ``data``: its
+            address space, its private writable memory. ``group``: the working set of a control group. ``host``: all of
+            the machine's.
+        limit_bytes: The limit.
+        source: Who sets it.
+        usage_file: Of a control group: the file that tells its usage,
+        statistics_file: the one that tells how much of that can be dropped,
+        droppable_key: and by which name.
+    """
+
+    kind: Literal["own", "address", "data", "group", "host"]
+    limit_bytes: int
+    source: str
+    usage_file: str = ""
+    statistics_file: str = ""
+    droppable_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run was stopped, in bytes.
+
+    Attributes:
+        used_bytes: What counted against the limit at that moment.
+        limit_bytes: The limit.
+        source: Whose limit it is.
+        grown_bytes: How far the memory of this process and its children had grown since the run began.
+        children_bytes: What the children held of it.
+        largest: The largest variables that the run could reach.
+    """
+
+    used_bytes: int
+    limit_bytes: int
+    source: str
+    grown_bytes: int
+    children_bytes: int
+    largest: tuple[ObjectSize, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LimitInfo:
+    """The session's limit and what happens on the way to it, in bytes; None for what does not happen.
+
+    Attributes:
+        limit: The limit that applies, and what is used of it.
+        warn_bytes: From here on memcell warns,
+        clean_bytes: from here on it cleans,
+        stop_bytes: and here it stops the cell that grows.
+        own_bytes: The memory of this process and its children that cannot be dropped.
+        note: Why no cell is stopped, or when only.
+    """
+
+    limit: Limit
+    warn_bytes: int | None
+    clean_bytes: int | None
+    stop_bytes: int | None
+    own_bytes: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 
+from memcell.errors import MemoryLimitExceeded
 from memcell.records import Curve, Outcome, Run, Sample
 
 _SOURCE_LINE_LENGTH = 100
@@ -114,6 +115,8 @@ def outcome_of(error: BaseException | None) -> Outcome:
     """
     if error is None:
         return "ok"
+    if isinstance(error, MemoryLimitExceeded):
+        return "limit"
     # Looked up: asyncio takes 10 ms to import, and without it nothing is cancelled.
     cancelled = getattr(sys.modules.get("asyncio"), "CancelledError", KeyboardInterrupt)
     return "interrupted" if isinstance(error, (KeyboardInterrupt, cancelled)) else "error"

@@ -25,6 +25,7 @@ from memcell.clean.cleaner import Cleaner
 from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
 from memcell.clean.registry import Registry
 from memcell.clean.runner import Gauges, Runner
+from memcell.limit_watch import LimitWatch
 from memcell.measure.children import ChildrenGauge, make_children_gauge
 from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
@@ -32,6 +33,7 @@ from memcell.measure.sampler import Sampler, make_sampler
 from memcell.measure.watcher import pss_of
 from memcell.protect import aftermath
 from memcell.protect.blackbox import BlackBox, untold_death
+from memcell.protect.guard import Stoppable
 from memcell.protect.health import Health
 from memcell.protect.monitor import Monitor
 from memcell.protect.policy import Policy, Thresholds
@@ -49,8 +51,8 @@ from memcell.records import (
 )
 from memcell.run_history import History
 from memcell.runs import OpenRun, hash_source, last_part
-from memcell.units import format_duration
-from memcell.watch_block import Watch
+from memcell.units import format_duration, parse_size
+from memcell.watch_block import StoppableBlock, Watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     from memcell.explain.ballast import Ballast
     from memcell.explain.census import Census
     from memcell.leak_watch import LeakWatch
-    from memcell.measure.limits import LimitReader
     from memcell.protect.children import Children
 
 logger = logging.getLogger("memcell")
@@ -123,7 +124,6 @@ class Session:
         self._black_box = BlackBox(lambda: self._sampler.notes)
         self._devices = DeviceGauge()
         self._clock = clock
-        self._limits: LimitReader | None = None
         self._known_limit: Limit | None = None
         self.history = History(self.settings.history_size, _draw)
         self._collector = Collector()
@@ -141,6 +141,14 @@ class Session:
             thresholds=lambda: self.settings.thresholds,
             clock=clock,
         )
+        self.limits = LimitWatch(
+            sampler=lambda: self._sampler,
+            settings=lambda: (self.settings.limit, self.settings.thresholds),
+            sample=self._reader.sample,
+            children_bytes=self._children.level,
+            relieve=self._relieve_during,
+        )
+        self.tell: Callable[[Notice], None] = _log_notice  # a shell has a better place
         self._open: list[OpenRun] = []
         self._lock = threading.RLock()
         self._within_own = False
@@ -150,13 +158,23 @@ class Session:
 
     # Runs
 
-    def open(self, source: str, *, number: int, cell: str | None = None) -> OpenRun:
+    def open(
+        self,
+        source: str,
+        *,
+        number: int,
+        cell: str | None = None,
+        code: Stoppable | None = None,
+        limit_bytes: int | None = None,
+    ) -> OpenRun:
         """Begin a run.
 
         Args:
             source: The source of the cell.
             number: Its execution count.
             cell: The front end's id of the cell; without one a hash of the source is the key.
+            code: What may be stopped before its memory passes a limit; None for a run that only is measured.
+            limit_bytes: A limit of this run's own.
         """
         run = OpenRun(source, number, cell)
         run.children_before_bytes = self._children.level()
@@ -178,12 +196,16 @@ class Session:
             run.peak_bytes = run.before.rss_bytes
             if run is self._open[0]:
                 self._note(run)
+            if code is not None:
+                self.limits.arm(run, code, limit_bytes)
             run.began = self._clock()
         return run
 
     def close(self, run: OpenRun, outcome: Outcome = "ok") -> Run:
         """End a run and record it."""
         ended = self._clock()
+        if self.limits.disarm(run) and outcome != "ok":
+            outcome = "limit"
         is_long = ended - run.began >= LONG_RUN_S
         with self._lock:
             try:
@@ -206,6 +228,7 @@ class Session:
 
     def abandon(self, run: OpenRun) -> None:
         """End a run without a record: its end was never told."""
+        self.limits.disarm(run)
         with self._lock:
             try:
                 self._fold(self._reader.peak())
@@ -262,15 +285,19 @@ class Session:
                     # A lifetime mark that memcell's own work may have raised hides what the cell does next.
                     run.exact = run.exact and is_reset
 
-    def watch(self, label: str | None = None) -> Watch:
+    def watch(self, label: str | None = None, limit: int | str | None = None) -> Watch:
         """See ``memcell.watch``."""
-        return Watch(label, self._open_labelled, self._close_labelled)
+        limit_bytes = None if limit is None else parse_size(limit)
+        begin = functools.partial(self._open_labelled, limit_bytes=limit_bytes)
+        return Watch(label, begin, self._close_labelled, lambda: self.limits.stopped, has_limit=limit is not None)
 
-    def _open_labelled(self, label: str) -> OpenRun:
+    def _open_labelled(self, label: str, code: StoppableBlock | None, limit_bytes: int | None) -> OpenRun:
+        if limit_bytes is not None:
+            self.limits.check(limit_bytes)
         with self._lock:
             self._labels[label] += 1
             number = self._labels[label]
-        return self.open(label, number=number, cell=label)
+        return self.open(label, number=number, cell=label, code=code, limit_bytes=limit_bytes)
 
     def _close_labelled(self, run: OpenRun, outcome: Outcome) -> Run:
         record = self.close(run, outcome)
@@ -391,6 +418,17 @@ class Session:
             return Notice(f"cleaned: {why}", self.clean(automatic=True))
         warning = self._policy.warning_after(run, self.settings.thresholds)
         return Notice(f"{warning}; %memclean gives caches back") if warning else None
+
+    def _relieve_during(self, why: str, *, is_clean_due: bool) -> None:
+        """While a run comes near a limit: warn, or clean. In a thread."""
+        # Loaded before anything asks for it under own(), which would take what the run does meanwhile for memcell's.
+        from memcell.view import html, text  # noqa: F401
+
+        self.plan()
+        if is_clean_due and self._policy.may_clean_during(self.settings.thresholds):
+            self.tell(Notice(f"cleaned: {why}", self.clean(automatic=True)))
+        elif self._policy.may_warn_during():
+            self.tell(Notice(why))
 
     def plan(self, *names: str, deep: bool = False) -> list[CleanerInfo]:
         """The cleaners that ``clean`` would run, in their order."""
@@ -515,18 +553,15 @@ class Session:
         if self.settings.end_children != before.end_children:
             self._sampler.close()  # the next run starts a watcher that knows of it
         self.history.resize(self.settings.history_size)
+        self.limits.reconsider()
         if "limit" in changes:
-            self._limits = self._known_limit = None
+            self._known_limit = None
         if changes.get("blackbox") is False:
             self._black_box.goodbye()
 
     def limit(self) -> Limit:
         """The memory limit that applies, and what is used of it."""
-        if self._limits is None:
-            from memcell.measure.limits import LimitReader  # found out when it is first asked for
-
-            self._limits = LimitReader(self.settings.limit)
-        self._known_limit = self._limits.read()
+        self._known_limit = self.limits.read()
         return self._known_limit
 
     def attach(self, shell: object, detach: Callable[[], None]) -> None:
@@ -546,6 +581,7 @@ class Session:
     def close_all(self) -> None:
         """End what the session started outside this process's memory. A later run starts it again."""
         self._black_box.goodbye()
+        self.limits.close()
         self._sampler.close()
         self._children.close()
         self._reader.close()
@@ -554,6 +590,7 @@ class Session:
         """In a forked child: let go of the parent's watcher and open runs, and of locks that its threads may hold."""
         self._lock = threading.RLock()
         self.__dict__.pop("processes", None)
+        self.limits.forget_parent()
         self._sampler.forget()
         self._black_box.forget_parent()
         self._open.clear()
@@ -570,6 +607,12 @@ def _draw(runs: Sequence[Run]) -> Figure:
     session = get_session()
     with session.own():
         return figure(runs, session.limit())
+
+
+def _log_notice(notice: Notice) -> None:
+    from memcell.view.text import notice_line
+
+    logger.warning("%s", notice_line(notice))
 
 
 _session: Session | None = None

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import PurePath
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
+from memcell.errors import MemoryLimitExceeded
 from memcell.records import Outcome, Run
 from memcell.runs import OpenRun, outcome_of
+
+
+class StoppableBlock:
+    """The block as something that can be stopped.
+
+    Args:
+        frame: The frame of the function that holds it.
+    """
+
+    not_variables: Container[str] = ()
+
+    def __init__(self, frame: FrameType) -> None:
+        self._frame = frame
+        asyncio = sys.modules.get("asyncio")
+        is_coroutine = bool(frame.f_code.co_flags & inspect.CO_COROUTINE)
+        # Only a coroutine's own task may be cancelled: another runs more than this block.
+        self._task: Any = asyncio.current_task() if asyncio is not None and is_coroutine else None
+
+    def frames(self, frame: FrameType | None) -> list[FrameType]:
+        """The frames from the interrupted one down to the block's own; none if that is not among them."""
+        found = []
+        while frame is not None:
+            if frame.f_globals is globals():
+                return []  # the block is just being entered or left
+            found.append(frame)
+            if frame is self._frame:
+                return found
+            frame = frame.f_back
+        return []
+
+    def cancel(self) -> None:
+        """Cancel the task, where the block waits for something."""
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 class Watch:
@@ -16,26 +53,39 @@ class Watch:
 
     Args:
         label: Names the run; None for the place of the block.
-        begin: Opens a run of a label.
+        begin: Opens a run of a label, for code that may be stopped where a limit was given.
         end: Closes it.
+        stopped: The error of the last run that was stopped at its limit.
+        has_limit: Whether the block may be stopped.
     """
 
     def __init__(
-        self, label: str | None, begin: Callable[[str], OpenRun], end: Callable[[OpenRun, Outcome], Run]
+        self,
+        label: str | None,
+        begin: Callable[[str, StoppableBlock | None], OpenRun],
+        end: Callable[[OpenRun, Outcome], Run],
+        stopped: Callable[[], MemoryLimitExceeded | None],
+        *,
+        has_limit: bool = False,
     ) -> None:
         self._label = label
         self._begin = begin
         self._end = end
+        self._stopped = stopped
+        self._has_limit = has_limit
         self._open: list[OpenRun] = []  # the same object may be entered again inside itself
         self.run: Run | None = None
 
     def __enter__(self) -> Watch:
         code = sys._getframe(1)
         label = self._label or f"{PurePath(code.f_code.co_filename).name}:{code.f_lineno}"
-        self._open.append(self._begin(label))
+        self._open.append(self._begin(label, StoppableBlock(code) if self._has_limit else None))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.run = self._end(self._open.pop(), outcome_of(error))
+        if self._has_limit and self.run.outcome == "limit" and not isinstance(error, MemoryLimitExceeded):
+            # An allocation failed, or an await was cancelled, because memcell stopped the block.
+            raise self._stopped() or MemoryLimitExceeded() from error

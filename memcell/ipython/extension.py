@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,8 @@ class Extension:
         self._namespace = Namespace(shell.user_ns, shell.user_ns_hidden, imports)
         self.deep = DeepCleaning(session, self._namespace)
         self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep, self._fresh, self._top)
-        self.magics = MemcellMagics(shell, session, self.frontend, self.deep, self._sizes, self._repeat)
+        set_limit = functools.partial(setattr, self.settings, "limit")
+        self.magics = MemcellMagics(shell, session, self.frontend, self.deep, self._sizes, self._repeat, set_limit)
 
     def attach(self) -> Callable[[], None]:
         """Connect everything, or nothing if a step fails; returns what takes it all away again."""
@@ -72,6 +74,8 @@ class Extension:
             undo.callback(self._session.catalogue.extend(shell_cleaners(shell)))
             self._session.take_census = census_taker(shell)
             undo.callback(setattr, self._session, "take_census", None)
+            log_notice, self._session.tell = self._session.tell, self.hooks.tell
+            undo.callback(setattr, self._session, "tell", log_notice)
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
             _ = self._session.processes  # from here on what cells start is marked

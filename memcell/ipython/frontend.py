@@ -24,6 +24,7 @@ from memcell.records import (
     CleanReport,
     EndOutcome,
     FreshReport,
+    LimitInfo,
     NamespaceSizes,
     Notice,
     RepeatReport,
@@ -116,6 +117,12 @@ class Frontend:
             self._show(text.death_report(deaths[0]), html.death_html(deaths[0]))
         else:
             self._show(text.deaths_table(deaths), html.deaths_table_html(deaths))
+
+    def show_limit(self, info: LimitInfo) -> None:
+        """The session's memory limit."""
+        with self._session.own():
+            from memcell.view.limits import limit_lines
+        _print("\n".join(limit_lines(info)))
 
     def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
         """The list of cleaners; of those that would run in a dry run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
+from memcell.errors import MemoryLimitExceeded
 from memcell.ipython.deep import DeepCleaning
 from memcell.ipython.frontend import Frontend
 from memcell.ipython.settings import Memcell
+from memcell.ipython.stopping import StoppableCell
 from memcell.ipython.watching import WatchOptions, split_raw_cell
 from memcell.records import AllocationSites, FreshReport, Notice, Run
 from memcell.runs import OpenRun, outcome_of
@@ -29,6 +32,8 @@ logger = logging.getLogger("memcell")
 
 Tell = Callable[[Run, "FreshReport | None"], None]
 
+#: Cells that look at the last error, and need its variables.
+_LOOKS_AT_ERROR = re.compile(r"\s*%?(debug|tb|pdb|xmode|memtop)\b")
 #: A cell that keeps or peaks above this is worth a line.
 NOTABLE_BYTES = 32 * MIB
 
@@ -80,6 +85,7 @@ class Hooks:
         self._stacks = _Stacks()
         self._off: set[str] = set()
         self._has_looked_for_orphans = False
+        self._was_stopped = False
 
     def __enter__(self) -> Hooks:
         self._shell.events.register("pre_run_cell", self.pre_run_cell)
@@ -143,9 +149,17 @@ class Hooks:
         if options is not None and not options.quiet and not options.repeat:
             self._guarded("live view", self._frontend.show_live)
         if not entries:
+            if self._was_stopped and not _LOOKS_AT_ERROR.match(source):
+                self._guarded("automatic cleaning", self._relieve_stopped)
             self._guarded("automatic cleaning", self._relieve_before, source, info.cell_id)
         self._frontend.begin_live()
-        run = self._session.open(source, number=self._number(info), cell=info.cell_id)
+        run = self._session.open(
+            source,
+            number=self._number(info),
+            cell=info.cell_id,
+            code=StoppableCell(self._shell.user_ns, self._shell.user_ns_hidden),
+            limit_bytes=options.limit if options is not None else None,
+        )
         entries.append(_Entry(info, run, options, tell))
         if options is not None and not options.repeat:
             self._guarded("%%memwatch's options", self._begin_options, entries[-1], options)
@@ -192,6 +206,9 @@ class Hooks:
         if entry.top is not None:
             self._guarded("--top", self._end_top, entry, entry.top)
         run = self._session.close(entry.run, outcome_of(error))
+        self._was_stopped = self._was_stopped or run.outcome == "limit"
+        if run.outcome == "limit" and not isinstance(error, MemoryLimitExceeded):
+            self._guarded("showing", self._frontend.show_notice, Notice(str(self._session.limits.stopped)))
         if entry.tell is not None:
             self._guarded("repeating", entry.tell, run, fresh)
             return
@@ -238,13 +255,25 @@ class Hooks:
         if not options.quiet:
             self._frontend.show_report(report)
 
+    def _relieve_stopped(self) -> None:
+        """Give back what a stopped cell left, before its remains let the next one be stopped, too.
+
+        Its traceback holds the variables of its functions; what it freed, or the user has deleted since, may lie in
+        the heap.
+        """
+        report = self._session.clean("traceback", "trim")
+        if report.freed_bytes >= NOTABLE_BYTES:
+            self.tell(Notice("cleaned: what the stopped cell had left", report))
+        self._was_stopped = not self._session.limits.has_room()
+
     def _relieve_before(self, source: str, cell: str | None) -> None:
-        self._tell(self._session.relieve_before(source, cell))
+        self.tell(self._session.relieve_before(source, cell))
 
     def _relieve_after(self, run: Run) -> None:
-        self._tell(self._session.relieve_after(run))
+        self.tell(self._session.relieve_after(run))
 
-    def _tell(self, notice: Notice | None) -> None:
+    def tell(self, notice: Notice | None) -> None:
+        """Show what memcell did of its own accord, if it did something and that is wanted."""
         if notice is not None and self._settings.show != "never":
             self._frontend.show_notice(notice)
 

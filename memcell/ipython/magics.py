@@ -13,7 +13,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from memcell.errors import InvalidSizeError, MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.frontend import Frontend
-from memcell.ipython.watching import WatchOptions, parse_watch_options, variable_name
+from memcell.ipython.watching import WatchOptions, check_limit, parse_watch_options, variable_name
 from memcell.records import NamespaceSizes
 from memcell.session import Session
 from memcell.units import parse_size
@@ -56,6 +56,7 @@ class MemcellMagics(Magics):
         deep: DeepCleaning,
         sizes: Callable[[int], NamespaceSizes],
         repeat: Callable[[WatchOptions, str], Awaitable[None] | None],
+        set_limit: Callable[[int | str], None],
     ) -> None:
         super().__init__(shell)
         self._shell = shell
@@ -64,6 +65,7 @@ class MemcellMagics(Magics):
         self._deep = deep
         self._sizes = sizes
         self._repeat = repeat
+        self._set_limit = set_limit
 
     @magic_arguments()
     @argument("names", nargs="*", metavar="NAME", help="cleaners to run; default: all of effect none or recompute")
@@ -184,6 +186,27 @@ class MemcellMagics(Magics):
             print(f"memcell: {unreadable}")
         self._frontend.show_deaths(found.deaths, in_full=not options.list)
 
+    @line_magic
+    def memlimit(self, line: str) -> None:
+        """Show the memory limit of this session, or set it.
+
+        ``%memlimit`` shows the limit, what is used of it, and from where on memcell warns, cleans and stops a cell.
+        ``%memlimit 8GB`` sets it, ``%memlimit off`` takes it away, and ``%memlimit auto`` is the default: the lowest of
+        control group, machine, resource limits and the environment variable MEM_LIMIT. For one cell alone there is
+        ``%%memwatch --limit SIZE``.
+        """
+        word = line.strip()
+        try:
+            if word in ("auto", "off"):
+                self._set_limit(word)
+            elif word:
+                size = parse_size(word)
+                self._session.limits.check(size)
+                self._set_limit(size)
+        except MemcellError as error:
+            raise UsageError(f"%memlimit: {error}") from None
+        self._frontend.show_limit(self._session.limits.info())
+
     @line_cell_magic
     def memwatch(self, line: str, cell: str | None = None) -> Awaitable[None] | None:
         """Watch the memory live.
@@ -193,19 +216,21 @@ class MemcellMagics(Magics):
 
         ``%%memwatch [options]`` above a cell watches that cell and says its summary line::
 
-          -o NAME     keep the record in the variable NAME: a Run, with --repeat a RepeatReport
-          -q          print nothing
-          --clean     run the cleaners afterwards (after the last run), as %memclean does
-          --repeat N  run the cell N times, show what the first run shows, and say whether it leaks and what holds that
-          --top [N]   the N (10) lines of code whose allocations are still held; the run is slower for it
-          --fresh     drop large variables that the cell rebinds just before it does, so that old and new are
-                      never there together; where it cannot prove that nobody reads the old value, it says why not
+          -o NAME       keep the record in the variable NAME: a Run, with --repeat a RepeatReport
+          -q            print nothing
+          --clean       run the cleaners afterwards (after the last run), as %memclean does
+          --repeat N    run the cell N times, show what the first run shows, and say whether it leaks and what holds it
+          --top [N]     the N (10) lines of code whose allocations are still held; the run is slower for it
+          --limit SIZE  stop the cell before the memory of the kernel and its children passes SIZE
+          --fresh       drop large variables that the cell rebinds just before it does, so that old and new are
+                        never there together; where it cannot prove that nobody reads the old value, it says why not
         """
         if cell is None:
             self._memwatch_session(line.strip())
             return None
         # A cell comes here only if its first line could not be taken off, or if code calls the magic by name.
         options = parse_watch_options(line)
+        check_limit(options)
         if not cell.strip():
             raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
         if options.repeat:

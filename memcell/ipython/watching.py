@@ -23,6 +23,10 @@ from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from memcell.errors import InvalidSizeError, MemcellError
+from memcell.session import get_session
+from memcell.units import parse_size
+
 _MAGIC_LINE = re.compile(r"%%memwatch(?:[ \t]+(.*))?[ \t]*")
 _MOST_REPEATS = 1000
 _SITES_SHOWN = 10
@@ -39,6 +43,7 @@ class WatchOptions:
         repeat: How often to run the cell; None for once, as itself.
         top: How many allocation sites to show; None for none.
         fresh: Whether to drop what the cell is about to rebind.
+        limit: The limit of this run in bytes; None for that of the session alone.
     """
 
     output: str | None = None
@@ -47,6 +52,7 @@ class WatchOptions:
     repeat: int | None = None
     top: int | None = None
     fresh: bool = False
+    limit: int | None = None
 
 
 def variable_name(text: str) -> str:
@@ -68,6 +74,14 @@ def _sites(text: str) -> int:
     return int(text)
 
 
+def limit_size(text: str) -> int:
+    """An argument type: a memory size."""
+    try:
+        return parse_size(text)
+    except InvalidSizeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def watch_parser() -> MagicArgumentParser:
     """The parser of the options of ``%%memwatch``."""
     parser = MagicArgumentParser("%%memwatch", add_help=False)
@@ -79,6 +93,7 @@ def watch_parser() -> MagicArgumentParser:
         "--top", metavar="N", nargs="?", type=_sites, const=_SITES_SHOWN, help="allocation sites that retain most"
     )
     parser.add_argument("--fresh", action="store_true", help="drop what the cell is about to rebind just before")
+    parser.add_argument("--limit", metavar="SIZE", type=limit_size, help="stop the cell before the kernel passes SIZE")
     return parser
 
 
@@ -130,7 +145,8 @@ def strip_magic_line(lines: list[str]) -> list[str]:
     if not lines or not lines[0].startswith("%%memwatch") or _is_inside_magic():
         return lines
     split = split_magic_line("".join(lines))
-    if split is None:
+    # A limit that cannot be kept: the line stays, and the magic of that name says why.
+    if split is None or _limit_problem(split[0]) is not None:
         return lines
     options, cell = split
     if not options.repeat:
@@ -151,6 +167,26 @@ def needs_await(shell: InteractiveShell, cell: str) -> bool:
     except SyntaxError:  # which running it will tell
         return False
     return bool(shell.should_run_async(cell, transformed_cell=transformed))
+
+
+def check_limit(options: WatchOptions) -> None:
+    """Refuse a limit that cannot be kept.
+
+    Raises:
+        UsageError: More is in use already, or the cell runs in a subshell.
+    """
+    problem = _limit_problem(options)
+    if problem is not None:
+        raise UsageError(f"%%memwatch --limit: {problem}")
+
+
+def _limit_problem(options: WatchOptions) -> MemcellError | None:
+    if options.limit is not None:
+        try:
+            get_session().limits.check(options.limit)
+        except MemcellError as error:
+            return error
+    return None
 
 
 def _is_inside_magic() -> bool:

@@ -25,7 +25,7 @@ from typing import Literal, Protocol
 import psutil
 
 from memcell.errors import InvalidSizeError
-from memcell.records import Limit
+from memcell.records import Ceiling, Limit
 from memcell.units import parse_size
 
 logger = logging.getLogger("memcell")
@@ -78,15 +78,24 @@ class LimitReader:
         """The limit now. It reads a few small files (about 0.2 ms): not for a hook that runs at every cell."""
         if self._is_off:
             return Limit(None, None, "off")
+        tightest = self._tightest()
+        if tightest is None:
+            return Limit(None, None, "unknown")
+        limit, bound = tightest
+        return Limit(limit, bound.used_bytes(), bound.source)
+
+    def ceiling(self) -> Ceiling | None:
+        """The same limit, and how another process sees it coming; None where there is none."""
+        tightest = None if self._is_off else self._tightest()
+        return None if tightest is None else tightest[1].ceiling(tightest[0])
+
+    def _tightest(self) -> tuple[int, _Bound] | None:
         tightest: tuple[int, _Bound] | None = None
         for bound in self._bounds:
             limit = _finite(bound.limit_bytes())
             if limit is not None and (tightest is None or limit <= tightest[0]):
                 tightest = limit, bound
-        if tightest is None:
-            return Limit(None, None, "unknown")
-        limit, bound = tightest
-        return Limit(limit, bound.used_bytes(), bound.source)
+        return tightest
 
 
 class _Bound(Protocol):
@@ -98,6 +107,8 @@ class _Bound(Protocol):
     def limit_bytes(self) -> int | None: ...
 
     def used_bytes(self) -> int | None: ...
+
+    def ceiling(self, limit_bytes: int) -> Ceiling: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,9 @@ class _Allowance:
 
     def used_bytes(self) -> int | None:
         return _own_memory("rss")
+
+    def ceiling(self, limit_bytes: int) -> Ceiling:
+        return Ceiling("own", limit_bytes, self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,9 @@ class _ResourceLimit:
 
     def used_bytes(self) -> int | None:
         return _own_memory("vms" if self.source == "RLIMIT_AS" else "data")
+
+    def ceiling(self, limit_bytes: int) -> Ceiling:
+        return Ceiling("address" if self.source == "RLIMIT_AS" else "data", limit_bytes, self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +179,16 @@ class _ControlGroup:
         if usage is None:
             return None
         return max(usage - (self._statistic(_DROPPABLE_KEYS[self.version]) or 0), 0)
+
+    def ceiling(self, limit_bytes: int) -> Ceiling:
+        return Ceiling(
+            "group",
+            limit_bytes,
+            self.source,
+            usage_file=posixpath.join(self.directory, _USAGE_FILES[self.version]),
+            statistics_file=posixpath.join(self.directory, "memory.stat"),
+            droppable_key=_DROPPABLE_KEYS[self.version],
+        )
 
     def _number(self, name: str) -> int | None:
         return _parse_number(self._text(name))
@@ -192,6 +219,9 @@ class _Host:
             return max(self.total - int(psutil.virtual_memory().available), 0)
         except OSError:
             return None
+
+    def ceiling(self, limit_bytes: int) -> Ceiling:
+        return Ceiling("host", limit_bytes, self.source)
 
 
 def _setting_bound(setting: int | str) -> Iterator[_Bound]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Protocol
 
 from memcell.measure import watcher
+from memcell.measure.stop_orders import StopOrders
 from memcell.records import Curve
 
 logger = logging.getLogger("memcell")
 
-_RESTARTS = 3
+#: A watcher that was killed is started again once: somebody may not want it.
+_STARTS = 2
 #: A watcher that is alive has sampled a run of this length.
 _MUST_HAVE_SAMPLED_S = 1.0
 _WAIT_FOR_SHELL_S = 5.0
@@ -39,6 +42,14 @@ class Sampler(Protocol):
     @property
     def notes(self) -> mmap.mmap | None:
         """Memory that outlives this process, for what it wants to leave behind; None without such a place."""
+
+    @property
+    def stop_orders(self) -> StopOrders | None:
+        """Where a process that samples is told to stop a run; None without one."""
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether there is such a process, or one will be with the next run."""
 
     def begin(self, interval_s: float) -> None:
         """Sample a new period from now on."""
@@ -91,7 +102,9 @@ class WatcherSampler:
         self._buffer: mmap.mmap | None = None
         self.notes: mmap.mmap | None = None
         self._curve: watcher.SharedCurve | None = None
+        self._orders: StopOrders | None = None
         self._pipe = -1
+        self._hang_up = select.poll()
         self._period = 0
         self._started = 0.0
         self._starts = 0
@@ -101,9 +114,19 @@ class WatcherSampler:
     def pid(self) -> int | None:
         return self._pid
 
+    @property
+    def stop_orders(self) -> StopOrders | None:
+        return self._orders
+
+    @property
+    def can_stop(self) -> bool:
+        return self._orders is not None or self._starts < _STARTS
+
     def begin(self, interval_s: float) -> None:
         self._period += 1
         self._started = time.monotonic()
+        if self._curve is not None and self._hang_up.poll(0):
+            self._lose()  # nobody holds the other end of the pipe
         if self._curve is None:
             self._start()
         if self._curve is not None and self._curve.order(self._period, self._started, interval_s):
@@ -115,7 +138,7 @@ class WatcherSampler:
         self._curve.order(0, 0.0, 0.0)
         lasted_s = time.monotonic() - self._started
         if lasted_s > _MUST_HAVE_SAMPLED_S and not self._curve.read(self._period)[1]:
-            self._stop()  # somebody has ended it: the next period starts another
+            self._lose()
 
     def curve(self) -> Curve:
         return _to_curve(*self._curve.read(self._period)) if self._curve is not None else Curve(0.0)
@@ -132,10 +155,21 @@ class WatcherSampler:
         except BlockingIOError:
             pass  # the pipe is full of wake-ups already
         except OSError:
-            self._stop()
+            self._lose()
+
+    def _lose(self) -> None:
+        """Somebody has ended the watcher: the next period starts another, once."""
+        self._stop()
+        if self._starts < _STARTS:
+            logger.warning("memcell: the process that samples memory was ended by somebody; it is started again")
+        else:
+            logger.warning(
+                "memcell: the process that samples memory was ended again: no curves, and no cell is stopped at its"
+                " memory limit, until %%reload_ext memcell"
+            )
 
     def _start(self) -> None:
-        if self._starts >= _RESTARTS:
+        if self._starts >= _STARTS:
             return
         self._starts += 1
         kept: list[int] = []
@@ -170,10 +204,13 @@ class WatcherSampler:
             self._buffer = mmap.mmap(memory, watcher.SIZE)
             self.notes = mmap.mmap(memory, watcher.NOTES_SIZE, offset=watcher.SIZE)
             self._curve = watcher.SharedCurve(self._buffer)
+            self._orders = StopOrders(self._buffer, watcher.STOP_ORDERS_AT)
             self._pipe = write_end
+            self._hang_up = select.poll()
+            self._hang_up.register(write_end, 0)  # which tells errors only
             kept.remove(write_end)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._starts = _RESTARTS
+            self._starts = _STARTS
             logger.warning("memcell: no samples during runs, the watcher did not start: %s", error)
         finally:
             for descriptor in kept:
@@ -183,7 +220,8 @@ class WatcherSampler:
         if self._curve is not None and self._buffer is not None:
             os.close(self._pipe)  # the watcher sees the end of the pipe and ends
             self._buffer.close()
-            self._buffer = self._curve = self.notes = None  # the notes are closed when nobody writes them any more
+            self._buffer = self._curve = self._orders = None
+            self.notes = None  # closed when nobody writes into it any more
             self._pid = None
 
 
@@ -224,6 +262,14 @@ class ThreadSampler:
     @property
     def notes(self) -> mmap.mmap | None:
         return None
+
+    @property
+    def stop_orders(self) -> None:
+        return None
+
+    @property
+    def can_stop(self) -> bool:
+        return False
 
     def begin(self, interval_s: float) -> None:
         self._period += 1

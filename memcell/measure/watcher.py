@@ -6,8 +6,10 @@ and starts in some 20 ms. The kernel's side is in ``sampler.py``, which imports 
 
 The two share one page-aligned buffer (``SharedCurve``) and a pipe. The kernel writes which period to sample into the
 buffer; the watcher writes the curve of that period. While nothing runs the watcher sleeps on the pipe and takes no
-processor time. It ends when the kernel ends, and may be given a file to run then (``Recorder``) and a command to become
-after that.
+processor time. It ends when the kernel ends, and may be given a file to run then and a command to become after that.
+
+Its other tasks lie beside this file: ``stopper.py`` stops a run that would pass its limit, ``recorder.py`` remembers
+what a black box is to tell.
 """
 
 from __future__ import annotations
@@ -19,6 +21,13 @@ import struct
 import sys
 import time
 
+TYPE_CHECKING = False  # as in typing, which takes 5 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memcell.measure.recorder import Recorder
+    from memcell.measure.stopper import Stopper
+
 #: Slices of a curve. When they are full, neighbours are merged and each slice covers twice the time, so that a curve
 #: always shows the whole run at a resolution of at least 1/256 of it, in the same few kilobytes.
 SLICES = 256
@@ -29,22 +38,18 @@ _ORDERS = struct.Struct("=Qdd")  # period (0: none), when it began (monotonic, s
 _STATE = struct.Struct("=QQQd")  # parked, version (odd while written), period of the curve, slice (s)
 _COUNT = struct.Struct("=Q")
 _LEVEL = struct.Struct("=qq")  # RSS and children's PSS, bytes
-_MINUTE = struct.Struct("=Qdqq")  # number of the slice since the boot (0: none), time, RSS and children's PSS
 _STATE_AT = _ORDERS.size
 _COUNT_AT = _STATE_AT + _STATE.size
 _LEVELS_AT = _COUNT_AT + _COUNT.size
-SIZE = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
+#: What follows the curve: a page for each of the watcher's other tasks.
+STOP_ORDERS_AT = mmap.PAGESIZE * -(-(_LEVELS_AT + SLICES * _LEVEL.size) // mmap.PAGESIZE)
+SIZE = STOP_ORDERS_AT + mmap.PAGESIZE
 
 PAGE = mmap.PAGESIZE
 
 _PF_EXITING = 0x4  # include/linux/sched.h
 #: Behind the curve is room for what the kernel wants to leave behind if it dies; only what is run then reads it.
 NOTES_SIZE = 32 * 4096
-#: The samples of the last minute: the highest in each slice, whatever the sampling interval is.
-_MINUTE_SLICE_S = 0.05
-_MINUTE_SLICES = 1200
-#: A count of OOM kills is compared with one that is older than this: the kill itself may be in the latest.
-_COUNT_EVERY_S = 10.0
 #: How often a sleeping watcher looks whether the kernel lives, where no pidfd tells.
 _LOOK_EVERY_S = 2.0
 
@@ -173,82 +178,13 @@ def pss_of(pid: int) -> int:
         return 0
 
 
-class Recorder:
-    """What is remembered for the case that the kernel dies: its last minute, and how many OOM kills there were.
-
-    Args:
-        pid: The process that is watched.
-        pidfd: A descriptor that tells when it ends, or -1: then reading its memory tells.
-    """
-
-    def __init__(self, pid: int, pidfd: int = -1) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-        self._ring = bytearray(_MINUTE_SLICES * _MINUTE.size)
-        self._counters = _oom_counters(pid)
-        self.begin()
-
-    def begin(self) -> None:
-        """The kernel has just woken the watcher: what is counted now was before the run."""
-        self.oom_kills_before = self._latest_count = self.count_oom_kills()
-        self._next_count = time.monotonic() + _COUNT_EVERY_S
-
-    def add(self, now: float, rss_bytes: int, children_bytes: int) -> None:
-        """Add one sample of a run."""
-        slot = int(now / _MINUTE_SLICE_S)
-        at = slot % _MINUTE_SLICES * _MINUTE.size
-        before = _MINUTE.unpack_from(self._ring, at)
-        if before[0] == slot:
-            rss_bytes, children_bytes = max(rss_bytes, before[2]), max(children_bytes, before[3])
-        _MINUTE.pack_into(self._ring, at, slot, now, rss_bytes, children_bytes)
-        if now >= self._next_count:
-            self.oom_kills_before, self._latest_count = self._latest_count, self.count_oom_kills()
-            self._next_count = now + _COUNT_EVERY_S
-
-    def samples(self) -> list[tuple[float, int, int]]:
-        """Time (monotonic, s), RSS and children's PSS of the minute before now, oldest first."""
-        oldest = time.monotonic() / _MINUTE_SLICE_S - _MINUTE_SLICES
-        found = sorted(sample for sample in _MINUTE.iter_unpack(self._ring) if sample[0] > max(oldest, 0))
-        return [sample[1:] for sample in found]
-
-    def count_oom_kills(self) -> tuple[int | None, int | None]:
-        """How many processes the OOM killer has ended, in the control group and on the host; None where untold."""
-        group, host = (None if name is None else _counted(name) for name in self._counters)
-        return group, host
-
-
-def _oom_counters(pid: int) -> tuple[str | None, str]:
-    """The files that count OOM kills: of the control group that the process is in, if it has one, and of the host."""
-    names = []
+def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mmap.mmap], Stopper]) -> None:
+    """Sample the process, and stop its runs where that was ordered, until it ends or closes its end of the pipe."""
+    pid = recorder.pid
+    buffer = mmap.mmap(memory, SIZE)
+    curve = SharedCurve(buffer)
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file.read().splitlines():
-                _, controllers, path = line.split(":", 2)
-                if "memory" in controllers.split(","):
-                    names += [f"/sys/fs/cgroup/memory{part}/memory.oom_control" for part in (path, "")]
-                elif not controllers:
-                    names += [f"/sys/fs/cgroup{part}/memory.events" for part in (path, "")]
-    except (OSError, ValueError):
-        pass  # no control groups here
-    # A container may see only its own part of the hierarchy, at the top; the path is told from outside then.
-    return next((name for name in names if os.access(name, os.R_OK)), None), "/proc/vmstat"
-
-
-def _counted(name: str) -> int | None:
-    try:
-        with open(name, "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except (OSError, ValueError):
-        pass  # the group is gone, or a Linux before 4.13
-    return None
-
-
-def watch(pid: int, memory: int, pipe: int, recorder: Recorder) -> None:
-    """Sample the process until it ends or closes its end of the pipe."""
-    curve = SharedCurve(mmap.mmap(memory, SIZE))
-    try:
+        stopper = make_stopper(buffer)
         statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
     except OSError:
         return  # ended while this process started
@@ -264,12 +200,12 @@ def watch(pid: int, memory: int, pipe: int, recorder: Recorder) -> None:
         now = time.monotonic()
         timeout_s: float | None = interval_s
         try:
-            size, resident, *_ = os.pread(statm, 200, 0).split()
-        except (OSError, ValueError):
+            pages = tuple(map(int, os.pread(statm, 200, 0).split()))
+        except OSError:
             return
-        if size == b"0":
+        if not pages or not pages[0]:
             return  # it has given all its memory back: it is dying, or dead and not collected
-        rss_bytes = int(resident) * PAGE
+        rss_bytes = pages[1] * PAGE
         if period:
             if now >= children_next or children_period != period:
                 pids = [child for child in children_of(pid) if child != own]
@@ -278,6 +214,7 @@ def watch(pid: int, memory: int, pipe: int, recorder: Recorder) -> None:
                 children_next = now + (time.monotonic() - now) / CHILDREN_SHARE
             curve.add(period, now - started, rss_bytes, children_bytes, interval_s)
             recorder.add(now, rss_bytes, children_bytes)
+            timeout_s = min(interval_s, stopper.tick(now, pages, children_bytes))
         else:
             curve.park(True)
             timeout_s = None if kernel >= 0 else _LOOK_EVERY_S
@@ -310,13 +247,32 @@ def is_ending(pid: int) -> bool:
         return True
 
 
-if __name__ == "__main__":
-    _pid, _memory, _pipe, _pidfd = map(int, sys.argv[1:5])
-    _recorder = Recorder(_pid, _pidfd)
-    watch(_pid, _memory, _pipe, _recorder)
+def main(arguments: list[str]) -> None:
+    """Watch a process to its end, then do what is to be done after it.
+
+    Args:
+        arguments: The process; the descriptors of the shared memory, the pipe and the pidfd (-1: none); the file to run
+            afterwards, if any; and the command to become after that, if any.
+    """
+    pid, memory, pipe, pidfd = map(int, arguments[:4])
+    afterwards, last_act = arguments[4], arguments[5:]
+    # Not from the package, which would import what the watcher can do without.
+    sys.path.append(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes 5 ms to import
+    recorders, orders, stoppers = map(__import__, ("recorder", "stop_orders", "stopper"))
+    recorder: Recorder = recorders.Recorder(pid, pidfd)
+
+    def make_stopper(buffer: mmap.mmap) -> Stopper:
+        stopper: Stopper = stoppers.Stopper(orders.StopOrders(buffer, STOP_ORDERS_AT), stoppers.Kernel(pid))
+        return stopper
+
+    watch(memory, pipe, recorder, make_stopper)
     try:
-        if sys.argv[5]:
-            look_back(sys.argv[5], _memory, _recorder)
+        if afterwards:
+            look_back(afterwards, memory, recorder)
     finally:
-        if sys.argv[6:] and is_ending(_pid):
-            os.execv(sys.argv[6], sys.argv[6:])  # noqa: S606 - the command is memcell's own
+        if last_act and is_ending(pid):
+            os.execv(last_act[0], last_act)  # noqa: S606 - the command is memcell's own
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

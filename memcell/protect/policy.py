@@ -122,6 +122,18 @@ class Policy:
         self._has_warned = True
         return f"{_use(limit)} is above {thresholds.warn_fraction:.0%}; the kernel has {format_round(run.after_bytes)}"
 
+    def may_clean_during(self, thresholds: Thresholds) -> bool:
+        """Whether to clean while a run comes near its limit."""
+        if thresholds.auto_clean == "never" or self._clock() < self._not_before:
+            return False
+        self._is_under_pressure = True
+        return True
+
+    def may_warn_during(self) -> bool:
+        """Whether to warn while a run comes near its limit: not if it was said already, and not again after it."""
+        has_warned, self._has_warned = self._has_warned, True
+        return not has_warned
+
     def note_clean(self, report: CleanReport, *, automatic: bool) -> None:
         """A clean-up has run: count anew from here, and wait longer if one of ours was of no use."""
         self._runs_since_clean = 0

@@ -1,0 +1,51 @@
+"""A cell as something that can be stopped: which frames are its own code, and how to end it while it waits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Mapping
+from types import FrameType
+from typing import Any
+
+
+class StoppableCell:
+    """The cell that is about to run.
+
+    Args:
+        namespace: The namespace in which its code runs.
+        hidden: The names there that are the shell's own.
+    """
+
+    __slots__ = ("_namespace", "_task", "not_variables")
+
+    def __init__(self, namespace: Mapping[str, Any], hidden: Container[str]) -> None:
+        self._namespace = namespace
+        self.not_variables = hidden
+        self._task = _task_of_cell()
+
+    def frames(self, frame: FrameType | None) -> list[FrameType]:
+        """The frames of the cell's code, and of what it calls; none in the shell's own work around it."""
+        found = []
+        while frame is not None:
+            found.append(frame)
+            below = frame.f_back
+            if below is not None and below.f_code.co_name == "run_code" and frame.f_globals is self._namespace:
+                return found
+            frame = below
+        return []
+
+    def cancel(self) -> None:
+        """Cancel the cell's task, as ipykernel does at Ctrl-C."""
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+def _task_of_cell() -> Any:
+    """The task that runs this cell and nothing else; None for a cell that does not await."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    task = asyncio.current_task()
+    # A cell that does not await runs inside the task in which ipykernel handles its messages.
+    code = getattr(task.get_coro(), "cr_code", None) if task is not None else None
+    return task if code is not None and code.co_name == "run_cell_async" else None

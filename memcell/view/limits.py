@@ -1,0 +1,71 @@
+"""What is said about memory limits: why a run was stopped, that one is near, and what ``%memlimit`` shows."""
+
+from __future__ import annotations
+
+from memcell.records import LimitInfo, Stop
+from memcell.units import MIB, format_bytes, format_round
+from memcell.view.phrases import object_size, one_line
+
+_SHOWN = 3
+_WORTH_SAYING_BYTES = MIB
+LIMIT_NOTES = {
+    "host": "of a machine: a cell is stopped only once there is no swap left either",
+    "no watcher": "no process watches this one, so no cell is stopped; memcell only warns and cleans between cells",
+}
+_NAMES = {"setting": "%memlimit", "host": "the machine"}
+
+
+def stop_message(stop: Stop) -> str:
+    """The message of ``MemoryLimitExceeded``: what was used of which limit, what holds it, and what to try."""
+    used, limit = format_bytes(stop.used_bytes), format_bytes(stop.limit_bytes)
+    grown = format_bytes(max(0, stop.grown_bytes))
+    parts = [f"{used} of {limit} ({source(stop.source)}) in use; what ran has grown by {grown} and was stopped"]
+    if stop.children_bytes >= _WORTH_SAYING_BYTES:
+        parts.append(f"child processes hold {format_bytes(stop.children_bytes)} of it; %memprocs lists them")
+    large = [variable for variable in stop.largest if variable.size_bytes >= _WORTH_SAYING_BYTES]
+    if large:
+        sizes = (
+            f"{one_line(variable.name, 60)} {object_size(variable.size_bytes, complete=variable.complete)}"
+            for variable in large[:_SHOWN]
+        )
+        parts.append(f"largest variables: {', '.join(sizes)}")
+    parts.append(
+        "try %memtop (what is large), %memclean (caches), %%memwatch --isolate (in a process of its own), or a higher"
+        " limit with %memlimit"
+    )
+    return "\n".join(parts)
+
+
+def near_message(used_bytes: int, limit_bytes: int, whose: str) -> str:
+    """That a limit is near: ``740 MiB of 1 GiB (%memlimit), 72%, in use during the run``."""
+    return (
+        f"{format_round(used_bytes)} of {format_round(limit_bytes)} ({source(whose)}), {used_bytes / limit_bytes:.0%},"
+        " in use during the run"
+    )
+
+
+def limit_lines(info: LimitInfo) -> list[str]:
+    """What ``%memlimit`` shows."""
+    limit = info.limit
+    if limit.limit_bytes is None:
+        return [f"memory limit: none ({limit.source}); this kernel uses {format_bytes(info.own_bytes)}"]
+    used = limit.used_bytes
+    use = "" if used is None else f"; {format_bytes(used)} ({used / limit.limit_bytes:.0%}) in use"
+    lines = [f"memory limit: {format_bytes(limit.limit_bytes)} ({source(limit.source)}){use}"]
+    if used is None or abs(used - info.own_bytes) >= _WORTH_SAYING_BYTES:
+        lines.append(f"this kernel and its children: {format_bytes(info.own_bytes)} that cannot be dropped")
+    steps = (
+        ("warns", info.warn_bytes),
+        ("cleans", info.clean_bytes),
+        ("stops the cell that grows", info.stop_bytes),
+    )
+    said = (f"{what} at {format_bytes(at)} ({at / limit.limit_bytes:.0%})" for what, at in steps if at is not None)
+    lines.append(f"memcell {', '.join(said)}")
+    if info.note:
+        lines.append(info.note)
+    return lines
+
+
+def source(name: str) -> str:
+    """Whose limit it is."""
+    return _NAMES.get(name, name)

@@ -1,0 +1,127 @@
+"""``%memlimit`` and ``%%memwatch --limit`` in a fresh shell."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+from IPython.core.error import UsageError
+
+import memcell
+from memcell.errors import LimitTooLowError, NotInMainThreadError
+from memcell.units import GIB, MIB
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the watcher reads /proc")
+
+
+def used_mib(session) -> int:
+    return session.limits.used_bytes() // MIB
+
+
+def test_it_shows_the_limit_and_what_happens_on_the_way_to_it(shell, session, capsys):
+    shell.run_line_magic("memlimit", "64GiB" if session.limit().limit_bytes > 64 * GIB else "4GiB")
+    text = capsys.readouterr().out
+    assert "(%memlimit)" in text
+    for word in ("warns at", "(70%)", "cleans at", "(80%)", "stops the cell that grows at", "(95%)"):
+        assert word in text
+
+
+def test_it_sets_the_setting(shell, session):
+    shell.run_line_magic("memlimit", "3GiB")
+    assert session.limit().limit_bytes == 3 * GIB
+    shell.run_line_magic("memlimit", "off")
+    assert session.limit().limit_bytes is None
+    shell.run_line_magic("memlimit", "auto")
+    assert session.settings.limit == "auto"
+
+
+def test_off_says_that_there_is_none(shell, capsys):
+    shell.run_line_magic("memlimit", "off")
+    assert capsys.readouterr().out.startswith("memory limit: none (off); this kernel uses ")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1MB", r"%memlimit: a limit of 1\.0 MiB is below the \d+\.\d MiB that are used already; free some"),
+        ("12XB", "%memlimit: cannot read '12XB' as a memory size"),
+        ("-3GB", "%memlimit: a memory size must be at least one byte"),
+        ("8GB 9GB", "%memlimit: cannot read"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_and_changes_nothing(shell, session, line, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        shell.run_line_magic("memlimit", line)
+    assert "\n" not in str(caught.value)
+    assert session.settings.limit == "auto"
+
+
+@linux
+def test_a_watched_cell_is_stopped_at_its_own_limit(shell, session, runs):
+    limit = used_mib(session) + 200
+    result = shell.run_cell(
+        f"%%memwatch -q --limit {limit}MiB\ndata = []\nwhile len(data) < 700: data.append(b'x' * (1 << 20))"
+    )
+    assert isinstance(result.error_in_exec, memcell.MemoryLimitExceeded)
+    assert runs[-1].outcome == "limit"
+    assert result.error_in_exec.stop.limit_bytes == limit * MIB
+    assert shell.run_cell("data = None").success
+    assert runs[-1].outcome == "ok"
+
+
+def test_a_limit_below_what_is_used_is_refused_and_the_cell_does_not_run(shell, capsys):
+    result = shell.run_cell("%%memwatch --limit 1MB\nran = True")
+    assert isinstance(result.error_in_exec or result.error_before_exec, UsageError)
+    assert "ran" not in shell.user_ns
+    assert "%%memwatch --limit: a limit of 1.0 MiB is below" in capsys.readouterr().err
+
+
+def test_a_limit_that_is_no_size_is_refused(shell, capsys):
+    shell.run_cell("%%memwatch --limit lots\nran = True")
+    assert "ran" not in shell.user_ns
+    assert "cannot read 'lots' as a memory size" in capsys.readouterr().err
+
+
+@linux
+def test_a_block_is_stopped_outside_of_cells(session):
+    limit = f"{used_mib(session) + 200}MiB"
+    data = []
+    stopped = pytest.raises(memcell.MemoryLimitExceeded, match="this run")
+    with stopped as caught, memcell.watch("block", limit=limit) as watched:
+        while len(data) < 700:
+            data.append(b"x" * MIB)
+    data.clear()
+    assert watched.run.outcome == "limit"
+    assert caught.value.stop.grown_bytes > 150 * MIB
+
+
+@linux
+def test_a_block_whose_allocation_was_refused_says_why(session):
+    limit = f"{used_mib(session) + 200}MiB"
+    stopped = pytest.raises(memcell.MemoryLimitExceeded, match="was stopped")
+    with stopped, memcell.watch("block", limit=limit) as watched:
+        list(range(30_000_000))
+    assert watched.run.outcome == "limit"
+
+
+def test_a_block_with_a_limit_below_what_is_used_is_not_entered(session):
+    with pytest.raises(LimitTooLowError, match="used already"), memcell.watch(limit="1MB"):
+        pytest.fail("entered")
+    assert not session.history
+
+
+def test_a_limit_in_another_thread_is_refused(session):
+    errors = []
+
+    def enter() -> None:
+        try:
+            with memcell.watch(limit="100GB"):
+                pass
+        except NotInMainThreadError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=enter, name="worker")
+    thread.start()
+    thread.join()
+    assert "'worker'" in errors[0]
