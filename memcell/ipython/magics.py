@@ -13,16 +13,12 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from memcell.errors import InvalidSizeError, MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.frontend import Frontend
-from memcell.ipython.watching import parse_watch_options, variable_name
+from memcell.ipython.watching import parse_watch_options, variable_name, variable_names
 from memcell.records import NamespaceSizes
 from memcell.session import Session
 from memcell.units import parse_size
 
 MEMCLEAN_OPTIONS = ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--vars", "-o", "-q"]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(variable_name(name) for name in text.split(",") if name)
 
 
 def _size(text: str) -> int:
@@ -63,7 +59,7 @@ class MemcellMagics(Magics):
     @argument("--dry-run", action="store_true", help="say what would run and go, and touch nothing")
     @argument("--deep", action="store_true", help="also Out and _, tracebacks, open figures and widgets")
     @argument("--vars", action="store_true", help="also the variables created since %%load_ext memcell")
-    @argument("--keep", metavar="A,B", type=_names, default=(), help="with --vars: variables that stay")
+    @argument("--keep", metavar="A,B", type=variable_names, default=(), help="with --vars: variables that stay")
     @argument("--larger", metavar="SIZE", type=_size, help="with --vars: only arrays and frames from this size on")
     @argument("--modules", action="store_true", help="also modules imported since then, where that does no harm")
     @argument("-q", dest="quiet", action="store_true", help="print nothing")
@@ -130,20 +126,31 @@ class MemcellMagics(Magics):
         ``%memwatch`` shows the live view of the session in a notebook: the curve of the cell that runs, then the bars
         of what each run kept and how high it went. ``%memwatch off`` closes it.
 
-        ``%%memwatch [-o NAME] [-q] [--clean]`` above a cell watches that cell and says its summary line::
+        ``%%memwatch [-o NAME] [-q] [--clean] [--isolate [--keep A,B]]`` above a cell watches that cell and says its
+        summary line::
 
-          -o NAME   keep the record of the run in the variable NAME
-          -q        print nothing
-          --clean   run the cleaners afterwards, as %memclean does
+          -o NAME     keep the record of the run in the variable NAME
+          -q          print nothing
+          --clean     run the cleaners afterwards, as %memclean does
+          --isolate   run it in a process of its own: all that it allocates is gone afterwards, and a crash is an error
+          --keep A,B  with --isolate: variables that come back
         """
         if cell is None:
             self._memwatch_session(line.strip())
             return
         # A cell comes here only if its first line could not be taken off, or if code calls the magic by name.
-        parse_watch_options(line)
+        options = parse_watch_options(line)
         if not cell.strip():
             raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
+        if options.isolate:
+            self._isolate(cell, options.keep)
+            return
         self._shell.run_cell(f"%%memwatch {line}\n{cell}")
+
+    def _isolate(self, cell: str, keep: tuple[str, ...]) -> None:
+        with self._session.own():
+            from memcell.ipython.isolating import run_isolated  # loads multiprocessing
+        run_isolated(self._shell, self._session, cell, keep)
 
     def _memwatch_session(self, word: str) -> None:
         if word == "off":

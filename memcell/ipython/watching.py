@@ -28,6 +28,8 @@ class WatchOptions:
     output: str | None = None
     quiet: bool = False
     clean: bool = False
+    isolate: bool = False
+    keep: tuple[str, ...] = ()
 
 
 def variable_name(text: str) -> str:
@@ -37,12 +39,21 @@ def variable_name(text: str) -> str:
     return text
 
 
+def variable_names(text: str) -> tuple[str, ...]:
+    """An argument type: names of variables, with commas between them."""
+    return tuple(variable_name(name) for name in text.split(",") if name)
+
+
 def watch_parser() -> MagicArgumentParser:
     """The parser of the options of ``%%memwatch``."""
     parser = MagicArgumentParser("%%memwatch", add_help=False)
     parser.add_argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the record in NAME")
     parser.add_argument("-q", dest="quiet", action="store_true", help="print nothing")
     parser.add_argument("--clean", action="store_true", help="run the cleaners afterwards")
+    parser.add_argument("--isolate", action="store_true", help="run the cell in a process of its own")
+    parser.add_argument(
+        "--keep", metavar="A,B", type=variable_names, default=(), help="with --isolate: variables that come back"
+    )
     return parser
 
 
@@ -53,7 +64,10 @@ def parse_watch_options(line: str) -> WatchOptions:
         UsageError: An option is unknown or lacks its value.
     """
     try:
-        return WatchOptions(**vars(watch_parser().parse_argstring(line)))
+        options = WatchOptions(**vars(watch_parser().parse_argstring(line)))
+        if options.keep and not options.isolate:
+            raise UsageError("--keep goes with --isolate")
+        return options
     except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
         raise UsageError(f"%%memwatch: {error}; see %%memwatch? for its options") from None
 
@@ -93,7 +107,9 @@ def strip_magic_line(lines: list[str]) -> list[str]:
     """The input transformer."""
     if not lines or not lines[0].startswith("%%memwatch") or _is_inside_magic():
         return lines
-    return lines[1:] if split_magic_line("".join(lines)) else lines
+    split = split_magic_line("".join(lines))
+    # An isolated cell is run by the magic, elsewhere.
+    return lines if split is None or split[0].isolate else lines[1:]
 
 
 def _is_inside_magic() -> bool:
