@@ -222,12 +222,20 @@ def isolated(
     workers: int = 1,
     timeout: float | None = None,
 ) -> Callable[[Callable[_Arguments, _Built]], Isolated[_Arguments, _Built]]: ...
-def isolated(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def isolated(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    max_runs: int | None = 20,
+    max_growth: int | str | None = "500MB",
+    workers: int = 1,
+    timeout: float | None = None,
+) -> Any:
     """Let a function run in a worker process: ``@memcell.isolated``. What it leaves behind goes with the worker.
 
     The worker is started with the first call, as a fork of this process, or as a new interpreter where a library that
     is loaded cannot be forked (that needs ``pip install 'memcell[isolate]'``). It has this process's variables as they
-    were then. Calls may come from any thread. Arguments and results are pickled, large arrays without a copy in between.
+    were then. Calls may come from any thread. Arguments and results are pickled; large arrays are not copied for it.
 
     Args:
         function: The function.
@@ -253,7 +261,9 @@ def isolated(function: Callable[..., Any] | None = None, /, **options: Any) -> A
     """
 
     def isolate(function: Callable[..., Any]) -> Isolated[..., Any]:
-        return get_session().isolated(function, **options)
+        return get_session().isolated(
+            function, max_runs=max_runs, max_growth=max_growth, workers=workers, timeout=timeout
+        )
 
     return isolate if function is None else isolate(function)
 

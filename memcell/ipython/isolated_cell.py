@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -70,22 +70,22 @@ def run_spawned(connection: Connection) -> None:
     _run(shell, order, connection, lambda _: False)
 
 
-def _run(
-    shell: InteractiveShell, order: CellOrder, connection: Connection, is_known: Callable[[object], bool]
-) -> None:
+def _run(shell: InteractiveShell, order: CellOrder, connection: Connection, is_known: Callable[[object], bool]) -> None:
     global _is_isolated
     _is_isolated = True
     relay = Relay(connection)
     _drop_hooks(shell)
     errors = _redirect(shell, relay)
     shell.execution_count = order.number
+    payloads: Any = shell.payload_manager
+    payloads.clear_payload()
     # Kept alive: what the cell unbinds is the kernel's too, and must not be finalized by both.
     before = dict(shell.user_ns)
     peak_growth = get_session().peak_growth()
     result = _execute(shell, order)
     relay("peak", peak_growth())
     error = result.error_before_exec or result.error_in_exec
-    relay("payloads", shell.payload_manager.read_payload())
+    relay("payloads", payloads.read_payload())
     if error is not None:
         relay("failed", type(error).__name__, str(error), errors.take(error), _packed_error(error, is_known))
         return
@@ -105,9 +105,7 @@ class Relay:
         self.connection = connection
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._is_sending = False
         self._was_interrupted = False
-        signal.signal(signal.SIGINT, self._interrupt)
 
     @property
     def is_of_cell(self) -> bool:
@@ -117,21 +115,25 @@ class Relay:
     def __call__(self, kind: str, *content: object) -> None:
         if not self.is_of_cell:
             return
-        with self._lock:
-            self._is_sending = True
-            try:
-                send(self.connection, (kind, *content))
-            finally:
-                self._is_sending = False
+        with self._lock, self._without_interrupt():
+            send(self.connection, (kind, *content))
         if self._was_interrupted:
             self._was_interrupted = False
             raise KeyboardInterrupt
 
-    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if self._is_sending:
-            self._was_interrupted = True
-        else:
-            raise KeyboardInterrupt
+    @contextlib.contextmanager
+    def _without_interrupt(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # no Ctrl-C arrives here
+            return
+        previous = signal.signal(signal.SIGINT, self._note_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _note_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._was_interrupted = True
 
 
 class RelayedStream(io.TextIOBase):
@@ -233,7 +235,6 @@ def _redirect(shell: InteractiveShell, relay: Relay) -> _Tracebacks:
     any_shell.show_usage_error = lambda error: errors.show(type(error), error, [f"UsageError: {error}"])
 
     refuse = refuse_input("an isolated cell")
-    shell.payload_manager.clear_payload()
     if shell.history_manager is not None:
         shell.history_manager.enabled = False
     kernel = getattr(shell, "kernel", None)
@@ -274,10 +275,10 @@ def _execute(shell: InteractiveShell, order: CellOrder) -> ExecutionResult:
         problem = sys.exc_info()
     is_async = shell.should_run_async(source, transformed_cell=transformed, preprocessing_exc_tuple=problem)
     if not order.in_loop and not is_async:
-        return shell.run_cell(source)
+        return shell.run_cell(source)  # type: ignore[no-any-return] # IPython before 9.11 has no types
     import asyncio
 
-    async def run() -> ExecutionResult:
+    async def run() -> Any:
         if not is_async:
             return shell.run_cell(source)
         result = None
@@ -294,10 +295,10 @@ def _execute(shell: InteractiveShell, order: CellOrder) -> ExecutionResult:
     asyncio.set_event_loop(loop)
     task = loop.create_task(run())
     try:
-        return loop.run_until_complete(task)
+        return loop.run_until_complete(task)  # type: ignore[no-any-return] # as above
     except KeyboardInterrupt:
         task.cancel()
-        return loop.run_until_complete(task)
+    return loop.run_until_complete(task)  # type: ignore[no-any-return] # as above
 
 
 def _packed_error(error: BaseException, is_known: Callable[[object], bool]) -> Packed | None:
@@ -309,9 +310,7 @@ def _packed_error(error: BaseException, is_known: Callable[[object], bool]) -> P
     return None
 
 
-def _send_kept(
-    shell: InteractiveShell, keep: Sequence[str], relay: Relay, is_known: Callable[[object], bool]
-) -> None:
+def _send_kept(shell: InteractiveShell, keep: Sequence[str], relay: Relay, is_known: Callable[[object], bool]) -> None:
     found = {name: shell.user_ns[name] for name in keep if name in shell.user_ns}
     for name in keep:
         if name not in found:
@@ -325,9 +324,7 @@ def _send_kept(
             relay("lost", name, reason)
 
 
-def _deliver(
-    values: dict[str, Any], relay: Relay, is_known: Callable[[object], bool]
-) -> str | None:
+def _deliver(values: dict[str, Any], relay: Relay, is_known: Callable[[object], bool]) -> str | None:
     """Send variables to the kernel; why that failed, or None."""
     try:
         packed = pack(values, is_known)

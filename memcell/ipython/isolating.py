@@ -54,14 +54,15 @@ def run_isolated(shell: InteractiveShell, session: Session, source: str, keep: S
             exit_code = process.close()
     if conversation.failure is not None:
         _raise_shown(*conversation.failure)
-    if ctrl_c.count and not conversation.is_complete:
+    if ctrl_c.count and not conversation.is_complete and exit_code in (1, -signal.SIGINT, -signal.SIGKILL):
         _raise_shown(KeyboardInterrupt(), ["KeyboardInterrupt: the isolated cell was ended"])
     if not conversation.is_complete:
         words = end_words(exit_code, out_of_memory=out_of_memory_kills() > kills_before)
         _raise_line(IsolatedCellDied(f"the isolated cell's process {words}; this kernel and its variables are intact"))
     if conversation.lost:
         lost = "; ".join(f"{name} ({reason})" for name, reason in conversation.lost.items())
-        _raise_line(IsolationError(f"--keep: did not come back: {lost}; came back: {', '.join(conversation.kept) or '-'}"))
+        kept = ", ".join(conversation.kept) or "nothing"
+        _raise_line(IsolationError(f"--keep: did not come back: {lost}; came back: {kept}"))
 
 
 class _CtrlC:
@@ -229,7 +230,7 @@ def _pack_reachable(shell: InteractiveShell, source: str) -> tuple[Packed, list[
         for name, value in shell.user_ns.items()
         if name in names and not (name in hidden and hidden[name] is value)
     }
-    left_out = []
+    left_out: list[str] = []
     try:
         return pack(values), left_out
     except Exception:

@@ -84,7 +84,6 @@ def refuse_input(where: str) -> Callable[..., NoReturn]:
     """Let ``input`` and ``getpass`` fail in this process: nobody would answer. Returns what they call now."""
 
     def refuse(*_: object, **__: object) -> NoReturn:
-        __tracebackhide__ = True  # the shell shows the user's line, not this one
         raise IsolationError(f"nobody can be asked in {where}; ask before it, and let it use the answer")
 
     builtins.input = refuse

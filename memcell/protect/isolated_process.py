@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -27,9 +28,9 @@ _LOOK_FOR_PARENT_S = 1.0
 _OUT_OF_MEMORY_SCORE = 200
 _BOOTSTRAP = """import sys
 sys.path[:] = {path!r}
-from {module} import {function}
+import {module}
 from memcell.protect.isolated_process import run_spawned
-run_spawned({function}, {descriptor}, {parent})
+run_spawned({module}.{function}, {descriptor}, {parent})
 """
 
 
@@ -139,9 +140,7 @@ def spawn(target: str) -> IsolatedProcess:
             startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [descriptor]})
             popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, startupinfo=startup)
         else:
-            popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True
-            )
+            popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True)
     except BaseException:
         ours.close()
         raise
@@ -191,6 +190,8 @@ def _run_forked(
         main(connection)
         flush_c_streams()
         exit_code = 0
+    except Exception:
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(exit_code)
 

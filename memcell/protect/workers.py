@@ -34,7 +34,7 @@ from memcell.protect.isolate import (
     refuse_input,
     require_cloudpickle,
 )
-from memcell.protect.isolated_process import IsolatedProcess, fork, spawn
+from memcell.protect.isolated_process import fork, spawn
 from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpack
 from memcell.units import parse_size
 
@@ -86,7 +86,10 @@ class Isolated(Generic[Parameters, Result]):
         self._timeout = timeout
         self._count = workers
         self._is_closed = False
-        self._forget_workers()
+        self._changed = threading.Condition()
+        self._idle: list[_Worker] = []
+        self._workers = set[_Worker]()  # idle and busy ones
+        self._starting = 0
         _pools.add(self)
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -113,7 +116,8 @@ class Isolated(Generic[Parameters, Result]):
         """In a forked child: the workers are the parent's; a call here starts one of its own."""
         for worker in self._workers:
             worker.process.forget()
-        self._forget_workers()
+        self._changed = threading.Condition()
+        self._idle, self._workers, self._starting = [], set(), 0
 
     def __enter__(self) -> Isolated[Parameters, Result]:
         return self
@@ -130,12 +134,6 @@ class Isolated(Generic[Parameters, Result]):
     def __reduce__(self) -> str:
         return str(getattr(self._function, "__qualname__", self.name))  # pickled by its name, as functions are
 
-    def _forget_workers(self) -> None:
-        self._changed = threading.Condition()
-        self._idle: list[_Worker] = []
-        self._workers = set[_Worker]()  # idle and busy ones
-        self._starting = 0
-
     def _take(self) -> _Worker:
         with self._changed:
             while not self._is_closed and not self._idle and len(self._workers) + self._starting >= self._count:
@@ -149,16 +147,16 @@ class Isolated(Generic[Parameters, Result]):
                 self._workers.discard(worker)
                 worker.process.close()  # somebody ended it while it had nothing to do
             self._starting += 1
-        worker = None
+        started: _Worker | None = None
         try:
-            worker = _Worker(self.name, self._function, self._memory_of)
+            started = _Worker(self.name, self._function, self._memory_of)
+            return started
         finally:
             with self._changed:
                 self._starting -= 1
-                if worker is not None:
-                    self._workers.add(worker)
+                if started is not None:
+                    self._workers.add(started)
                 self._changed.notify()
-        return worker
 
     def _give_back(self, worker: _Worker, *, is_usable: bool) -> None:
         if not is_usable:
