@@ -25,9 +25,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "isolate.md"
 _BEGIN, _END = "<!-- measured:begin -->", "<!-- measured:end -->"
 
 GOAL_BYTES = 5 * MIB
-CELLS, QUICK_CELLS = 200, 60
-#: The level is compared with that after this many cells: the first ones load what all need.
-_WARM = 20
+CELLS, QUICK_CELLS = 200, 80
+#: The level is compared with that after this many cells: the first ones load what all need, and one of them lets memcell
+#: count the containers of all modules, for which it keeps some MiB from then on.
+_WARM = 40
 _MARK = "MEMCELL_BENCHMARK_ISOLATE"
 
 _SETUP = f"""
@@ -43,8 +44,9 @@ class Bomb:
 def dive():
     dive()
 """
-#: A kernel opens some descriptors of its own with the first flood of output, isolated or not.
-_FLOOD = "for number in range(3000): print('x' * 1000)"
+#: A kernel opens some descriptors of its own with the first flood of output, isolated or not, and with the first text
+#: that comes by each of the descriptors 1 and 2.
+_FLOOD = "os.write(1, b'1'); os.write(2, b'2')\nfor number in range(3000): print('x' * 1000)"
 #: What most cells do, in turns.
 _ORDINARY = (
     "block = bytearray(b'x') * (64 << 20)",
@@ -57,7 +59,8 @@ _ORDINARY = (
     "await __import__('asyncio').sleep(0.01)",
     "%time sum(range(1000))",
 )
-_KEEPING = "kept = np.arange(4_000_000)"
+#: Larger than glibc's highest threshold: smaller arrays may come to lie in the heap, and hold free memory below them.
+_KEEPING = "kept = np.arange(8_000_000)"
 #: Each ends its process, or the cell, in another way; the second is what the kernel has to say.
 CRASHES = (
     ("ctypes.string_at(0)", "SIGSEGV"),
@@ -142,7 +145,7 @@ def in_a_row(cells: int, crashes: int = len(CRASHES)) -> Row:
 
 
 def _tidy_level(kernel: MeasuredKernel) -> int:
-    kernel.tidy()
+    kernel.must("%memclean -q out gc trim")  # IPython keeps every text that a cell prints, isolated or not
     return kernel.rss_bytes()
 
 
@@ -233,7 +236,8 @@ def section(row: Row, costs: Sequence[Cost]) -> str:
 
 {row.crashes} of them crash, each in another way: {", ".join(_ways())}.
 The others print, plot, allocate 64 MiB, overwrite an array of the kernel's, start threads and processes that they leave
-behind, or bring back 32 MB. From cell {_WARM} to the last:
+behind, or bring back 64 MB. From cell {_WARM} to the last, each time after `%memclean out gc trim` (IPython itself keeps every
+text that a cell prints, isolated or not):
 
 {table(["what", "measured", "goal", "reached"], facts)}
 
