@@ -26,9 +26,8 @@ _BEGIN, _END = "<!-- measured:begin -->", "<!-- measured:end -->"
 
 GOAL_BYTES = 5 * MIB
 CELLS, QUICK_CELLS = 200, 80
-#: The level is compared with that after this many cells: the first ones load what all need, and one of them lets memcell
-#: count the containers of all modules, for which it keeps some MiB from then on.
-_WARM = 40
+#: The level is compared with that after this many cells: the first ones load what all need.
+_WARM = 20
 _MARK = "MEMCELL_BENCHMARK_ISOLATE"
 
 _SETUP = f"""
@@ -47,6 +46,8 @@ def dive():
 #: A kernel opens some descriptors of its own with the first flood of output, isolated or not, and with the first text
 #: that comes by each of the descriptors 1 and 2.
 _FLOOD = "os.write(1, b'1'); os.write(2, b'2')\nfor number in range(3000): print('x' * 1000)"
+#: A cell that grows lets memcell count the containers of all modules, and it keeps some MiB for that from then on.
+_GROWING = "hoard = [*globals().get('hoard', ()), np.ones(2**21)]"
 #: What most cells do, in turns.
 _ORDINARY = (
     "block = bytearray(b'x') * (64 << 20)",
@@ -115,6 +116,9 @@ def in_a_row(cells: int, crashes: int = len(CRASHES)) -> Row:
     with measured_kernel() as kernel:
         kernel.must(_SETUP)
         kernel.must(_FLOOD)
+        for _ in range(6):
+            kernel.must(_GROWING)
+        kernel.must("del hoard")
         mistold: list[str] = []
         warm_bytes = warm_descriptors = 0
         step, crashed = cells // crashes, 0
@@ -236,7 +240,7 @@ def section(row: Row, costs: Sequence[Cost]) -> str:
 
 {row.crashes} of them crash, each in another way: {", ".join(_ways())}.
 The others print, plot, allocate 64 MiB, overwrite an array of the kernel's, start threads and processes that they leave
-behind, or bring back 64 MB. From cell {_WARM} to the last, each time after `%memclean out gc trim` (IPython itself keeps every
+behind, or bring back 64 MB. From cell {_WARM} to the last, each time after `%memclean out gc trim` (IPython keeps every
 text that a cell prints, isolated or not):
 
 {table(["what", "measured", "goal", "reached"], facts)}
