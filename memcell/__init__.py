@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from memcell.clean.registry import Registration
     from memcell.protect.monitor import Monitor as _Monitor
     from memcell.protect.shared import Shared
+    from memcell.protect.workers import Isolated
     from memcell.records import ChildProcess, CleanerInfo, CleanReport, Effect, EndOutcome, Status, Verdict
     from memcell.run_history import History
     from memcell.session import Session
@@ -34,6 +35,7 @@ __all__ = [
     "end_children",
     "fits",
     "history",
+    "isolated",
     "leaks",
     "on_clear",
     "register",
@@ -217,6 +219,70 @@ def shared(
         return table.share(function, ttl=ttl, max_entries=max_entries, on_release=on_release)
 
     return share if function is None else share(function)
+
+
+@overload
+def isolated(
+    function: Callable[_Arguments, _Built],
+    /,
+    *,
+    max_runs: int | None = 20,
+    max_growth: int | str | None = "500MB",
+    workers: int = 1,
+    timeout: float | None = None,
+) -> Isolated[_Arguments, _Built]: ...
+@overload
+def isolated(
+    *,
+    max_runs: int | None = 20,
+    max_growth: int | str | None = "500MB",
+    workers: int = 1,
+    timeout: float | None = None,
+) -> Callable[[Callable[_Arguments, _Built]], Isolated[_Arguments, _Built]]: ...
+def isolated(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    max_runs: int | None = 20,
+    max_growth: int | str | None = "500MB",
+    workers: int = 1,
+    timeout: float | None = None,
+) -> Any:
+    """Let a function run in a worker process: ``@memcell.isolated``. What it leaves behind goes with the worker.
+
+    The worker is started with the first call, as a fork of this process, or as a new interpreter where a library that
+    is loaded cannot be forked (that needs ``pip install 'memcell[isolate]'``). It has this process's variables as they
+    were then. Calls may come from any thread. Arguments and results are pickled; large arrays are not copied for it.
+
+    Args:
+        function: The function.
+        max_runs: After so many calls a worker is replaced; None for never. 1 gives every call a fresh process.
+        max_growth: So is one that has grown by more than this (``"500MB"``, bytes) since it began; None for never.
+        workers: How many calls may run at once; others wait for them.
+        timeout: Seconds that one call may take, not counting a wait for a worker.
+
+    Returns:
+        The isolated function: call it as the function. It is a context manager, and its ``close()`` ends the workers.
+
+    Raises:
+        InvalidSettingError: No function, or an option that must be above 0.
+        IsolatedWorkerDied: On a call: the worker crashed or was killed. The next call gets a new one.
+        IsolatedTimeoutError: On a call: it took too long.
+        IsolationError: On a call: arguments or the result cannot be pickled, or it was closed.
+
+    Example:
+        >>> import memcell
+        >>> with memcell.isolated(sum, max_runs=2) as total:
+        ...     total([1, 2]), total([3, 4])
+        (3, 7)
+    """
+
+    def isolate(function: Callable[..., Any]) -> Isolated[..., Any]:
+        return get_session().isolated(
+            function, max_runs=max_runs, max_growth=max_growth, workers=workers, timeout=timeout
+        )
+
+    return isolate if function is None else isolate(function)
 
 
 def Monitor(  # noqa: N802 - it makes a Monitor

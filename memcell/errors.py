@@ -76,3 +76,23 @@ class MemoryLimitExceeded(KeyboardInterrupt):
     ) -> None:
         super().__init__(message)
         self.stop = stop
+
+
+class IsolationError(MemcellError, RuntimeError):
+    """What cannot be done in an isolated cell or function, or cannot come back from it."""
+
+
+class IsolatedCellError(MemcellError, RuntimeError):
+    """The error of an isolated cell, where its own class does not exist in the kernel."""
+
+
+class IsolatedCellDied(MemcellError, RuntimeError):  # noqa: N818 - it tells an end, as BrokenProcessPool does
+    """The process of an isolated cell ended before the cell did."""
+
+
+class IsolatedWorkerDied(MemcellError, RuntimeError):  # noqa: N818 - as IsolatedCellDied
+    """The worker process of an isolated function ended before the function did."""
+
+
+class IsolatedTimeoutError(MemcellError, TimeoutError):
+    """An isolated function took longer than it may."""

@@ -21,6 +21,7 @@ class OpenRun:
         "children_before_bytes",
         "cleaned_bytes",
         "exact",
+        "isolated_peak_bytes",
         "number",
         "own_bytes",
         "own_s",
@@ -43,6 +44,7 @@ class OpenRun:
         self.own_s = 0.0
         self.cleaned_bytes = 0
         self.children_before_bytes = 0
+        self.isolated_peak_bytes: int | None = None
         self.before: Sample
         self.started: float
         self.began: float
@@ -77,6 +79,11 @@ class OpenRun:
         """
         before, settled_bytes = self.before, after.rss_bytes - self.own_bytes
         sampled_bytes = max(curve.rss_bytes, default=0)
+        children = [self.children_before_bytes, children_after_bytes]
+        if self.isolated_peak_bytes is None:
+            children += curve.children_bytes
+        else:  # exact; the samples of a fork have half of what it shares with this process
+            children.append(self.children_before_bytes + self.isolated_peak_bytes)
         return Run(
             cell=self.cell,
             number=self.number,
@@ -102,7 +109,7 @@ class OpenRun:
             cleaned_bytes=self.cleaned_bytes,
             children_before_bytes=self.children_before_bytes,
             children_after_bytes=children_after_bytes,
-            children_peak_bytes=max(self.children_before_bytes, children_after_bytes, *curve.children_bytes),
+            children_peak_bytes=max(children),
             device_bytes=device_bytes,
             curve_bytes=curve.rss_bytes,
         )

@@ -26,7 +26,7 @@ from memcell.clean.heap import Collector, gc_cleaner, trim_cleaner
 from memcell.clean.registry import Registry
 from memcell.clean.runner import Gauges, Runner
 from memcell.limit_watch import LimitWatch
-from memcell.measure.children import ChildrenGauge, make_children_gauge
+from memcell.measure.children import ChildrenGauge, make_children_gauge, private_memory_of
 from memcell.measure.device import DeviceGauge
 from memcell.measure.process import ProcessReader, make_reader, trim_heap
 from memcell.measure.sampler import Sampler, make_sampler
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from memcell.explain.census import Census
     from memcell.leak_watch import LeakWatch
     from memcell.protect.children import Children
+    from memcell.protect.workers import Isolated
 
 logger = logging.getLogger("memcell")
 
@@ -285,6 +286,28 @@ class Session:
                     # A lifetime mark that memcell's own work may have raised hides what the cell does next.
                     run.exact = run.exact and is_reset
 
+    def peak_growth(self) -> Callable[[], int]:
+        """Measure from now on; the result tells how far memory has risen since, file pages aside.
+
+        For a forked child: it maps the pages of libraries anew as it runs them, and they are no growth.
+        """
+        is_exact = self._reader.reset_peak()
+        before = self._reader.sample()
+
+        def tell() -> int:
+            after = self._reader.sample()
+            mark = self._reader.peak() if is_exact else None
+            mapped_bytes = (after.file_bytes or 0) - (before.file_bytes or 0)
+            return max(0, max(mark or 0, after.rss_bytes) - before.rss_bytes - mapped_bytes)
+
+        return tell
+
+    def note_isolated(self, peak_bytes: int) -> None:
+        """Take into the open runs by how much an isolated cell's process had grown at its highest."""
+        with self._lock:
+            for run in self._open:
+                run.isolated_peak_bytes = max(peak_bytes, run.isolated_peak_bytes or 0)
+
     def watch(self, label: str | None = None, limit: int | str | None = None) -> Watch:
         """See ``memcell.watch``."""
         limit_bytes = None if limit is None else parse_size(limit)
@@ -475,6 +498,12 @@ class Session:
             status=self.health.status,
             **arguments,
         )
+
+    def isolated(self, function: Callable[..., Any], **options: Any) -> Isolated[..., Any]:
+        """See ``memcell.isolated``, whose options these are."""
+        from memcell.protect.workers import Isolated  # loads multiprocessing
+
+        return Isolated(function, private_memory_of, **options)
 
     def _running_cell(self) -> int | None:
         with self._lock:

@@ -13,16 +13,18 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from memcell.errors import InvalidSizeError, MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.frontend import Frontend
-from memcell.ipython.watching import WatchOptions, check_limit, parse_watch_options, variable_name
+from memcell.ipython.watching import (
+    WatchOptions,
+    check_limit,
+    parse_watch_options,
+    variable_name,
+    variable_names,
+)
 from memcell.records import NamespaceSizes
 from memcell.session import Session
 from memcell.units import parse_size
 
 MEMCLEAN_OPTIONS = ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--procs", "--vars", "-o", "-q"]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(variable_name(name) for name in text.split(",") if name)
 
 
 def _size(text: str) -> int:
@@ -73,7 +75,7 @@ class MemcellMagics(Magics):
     @argument("--dry-run", action="store_true", help="say what would run and go, and touch nothing")
     @argument("--deep", action="store_true", help="also Out and _, tracebacks, open figures and widgets")
     @argument("--vars", action="store_true", help="also the variables created since %%load_ext memcell")
-    @argument("--keep", metavar="A,B", type=_names, default=(), help="with --vars: variables that stay")
+    @argument("--keep", metavar="A,B", type=variable_names, default=(), help="with --vars: variables that stay")
     @argument("--larger", metavar="SIZE", type=_size, help="with --vars: only arrays and frames from this size on")
     @argument("--modules", action="store_true", help="also modules imported since then, where that does no harm")
     @argument("--procs", action="store_true", help="also end the processes that cells started and nobody detached")
@@ -224,6 +226,8 @@ class MemcellMagics(Magics):
           --limit SIZE  stop the cell before the memory of the kernel and its children passes SIZE
           --fresh       drop large variables that the cell rebinds just before it does, so that old and new are
                         never there together; where it cannot prove that nobody reads the old value, it says why not
+          --isolate     run it in a process of its own: all that it allocates is gone afterwards, a crash is an error
+          --keep A,B    with --isolate: variables that come back
         """
         if cell is None:
             self._memwatch_session(line.strip())
@@ -235,8 +239,16 @@ class MemcellMagics(Magics):
             raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
         if options.repeat:
             return self._repeat(options, cell)
+        if options.isolate:
+            self._isolate(cell, options.keep)
+            return None
         self._shell.run_cell(f"%%memwatch {line}\n{cell}")
         return None
+
+    def _isolate(self, cell: str, keep: tuple[str, ...]) -> None:
+        with self._session.own():
+            from memcell.ipython.isolating import run_isolated  # loads multiprocessing
+        run_isolated(self._shell, self._session, cell, keep)
 
     def _memwatch_session(self, word: str) -> None:
         if word == "off":

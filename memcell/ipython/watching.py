@@ -53,6 +53,8 @@ class WatchOptions:
     top: int | None = None
     fresh: bool = False
     limit: int | None = None
+    isolate: bool = False
+    keep: tuple[str, ...] = ()
 
 
 def variable_name(text: str) -> str:
@@ -60,6 +62,11 @@ def variable_name(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a variable name")
     return text
+
+
+def variable_names(text: str) -> tuple[str, ...]:
+    """An argument type: names of variables, with commas between them."""
+    return tuple(variable_name(name) for name in text.split(",") if name)
 
 
 def _repeats(text: str) -> int:
@@ -94,6 +101,10 @@ def watch_parser() -> MagicArgumentParser:
     )
     parser.add_argument("--fresh", action="store_true", help="drop what the cell is about to rebind just before")
     parser.add_argument("--limit", metavar="SIZE", type=limit_size, help="stop the cell before the kernel passes SIZE")
+    parser.add_argument("--isolate", action="store_true", help="run the cell in a process of its own")
+    parser.add_argument(
+        "--keep", metavar="A,B", type=variable_names, default=(), help="with --isolate: variables that come back"
+    )
     return parser
 
 
@@ -104,7 +115,14 @@ def parse_watch_options(line: str) -> WatchOptions:
         UsageError: An option is unknown or lacks its value.
     """
     try:
-        return WatchOptions(**vars(watch_parser().parse_argstring(line)))
+        options = WatchOptions(**vars(watch_parser().parse_argstring(line)))
+        if options.keep and not options.isolate:
+            raise UsageError("--keep goes with --isolate")
+        here_only = {"--repeat": options.repeat, "--top": options.top, "--fresh": options.fresh}
+        refused = next((name for name, value in here_only.items() if value), None)
+        if options.isolate and refused:
+            raise UsageError(f"{refused} does not go with --isolate, whose memory is gone when the cell ends")
+        return options
     except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark
         raise UsageError(f"%%memwatch: {error}; see %%memwatch? for its options") from None
 
@@ -149,6 +167,8 @@ def strip_magic_line(lines: list[str]) -> list[str]:
     if split is None or _limit_problem(split[0]) is not None:
         return lines
     options, cell = split
+    if options.isolate:
+        return lines  # the magic runs it, elsewhere
     if not options.repeat:
         return lines[1:]
     shell = get_ipython()

@@ -44,6 +44,15 @@ def make_children_gauge(exclude: Callable[[], int | None]) -> ChildrenGauge:
     return LinuxChildrenGauge(exclude) if sys.platform == "linux" else PsutilChildrenGauge(exclude)
 
 
+def private_memory_of(pid: int) -> int:
+    """The memory of a process that it shares with no file, in bytes; 0 if it has ended."""
+    try:
+        info = psutil.Process(pid).memory_info()
+    except psutil.Error:
+        return 0
+    return int(info.rss - getattr(info, "shared", 0))
+
+
 class LinuxChildrenGauge:
     """PSS of the descendants, so that pages which forked workers share with this process count once."""
 

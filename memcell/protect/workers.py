@@ -1,0 +1,376 @@
+"""``memcell.isolated``: a function that runs in worker processes, which are replaced before they grow old or large.
+
+A worker is a fork of this process, or a new interpreter where forking is not safe. What it caches, imports or breaks
+goes with it; a crash is the error of one call.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+import traceback
+import types
+import weakref
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from memcell.errors import (
+    InvalidSettingError,
+    IsolatedTimeoutError,
+    IsolatedWorkerDied,
+    IsolationError,
+)
+from memcell.protect.definition import name_of
+from memcell.protect.isolate import (
+    end_words,
+    fork_hazard,
+    out_of_memory_kills,
+    refuse_input,
+    require_cloudpickle,
+)
+from memcell.protect.isolated_process import fork, spawn
+from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpack
+from memcell.units import parse_size
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_RETIRE_S = 5.0
+#: How often a call that waits for its answer looks whether the worker still lives.
+_LOOK_S = 0.5
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - the cause of an error, not one
+    """Where an error of an isolated function happened, as text: its frames are gone."""
+
+
+class Isolated(Generic[Parameters, Result]):
+    """A function whose calls run in worker processes. A context manager; ``close()`` ends the workers.
+
+    Args:
+        function: The function.
+        memory_of: The memory of a process by its pid, in bytes.
+        max_runs: After so many calls a worker is replaced.
+        max_growth: So is one that has grown by more than this since it began.
+        workers: How many calls run at once; more wait.
+        timeout: Seconds that one call may take.
+    """
+
+    def __init__(
+        self,
+        function: Callable[Parameters, Result],
+        memory_of: Callable[[int], int],
+        *,
+        max_runs: int | None = 20,
+        max_growth: int | str | None = "500MB",
+        workers: int = 1,
+        timeout: float | None = None,
+    ) -> None:
+        self.name = name_of(function)
+        if not callable(function):
+            raise InvalidSettingError(f"isolated: {self.name} is not a function")
+        for what, value in (("max_runs", max_runs), ("workers", workers), ("timeout", timeout)):
+            if value is not None and not value > 0:
+                raise InvalidSettingError(f"isolated: {what} of {self.name} must be above 0, not {value!r}")
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._memory_of = memory_of
+        self._max_runs = max_runs
+        self._max_growth_bytes = None if max_growth is None else parse_size(max_growth)
+        self._timeout = timeout
+        self._count = workers
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self._idle: list[_Worker] = []
+        self._workers = set[_Worker]()  # idle and busy ones
+        self._starting = 0
+        _pools.add(self)
+
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        worker = self._take()
+        try:
+            answer = worker.call((args, kwargs), self._timeout)
+        except BaseException:
+            self._give_back(worker, is_usable=worker.is_idle)
+            raise
+        self._give_back(worker, is_usable=not self._is_worn(worker))
+        result: Result = answer()
+        return result
+
+    def close(self) -> None:
+        """End the workers: idle ones now, busy ones after their call. May be called twice; no call works afterwards."""
+        with self._changed:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+            self._changed.notify_all()
+        for worker in idle:
+            worker.retire()
+
+    def forget_parent(self) -> None:
+        """In a forked child: the workers are the parent's; a call here starts one of its own."""
+        for worker in self._workers:
+            worker.process.forget()
+        self._changed = threading.Condition()
+        self._idle, self._workers, self._starting = [], set(), 0
+
+    def __enter__(self) -> Isolated[Parameters, Result]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<isolated function {self.name}>"
+
+    def __reduce__(self) -> str:
+        return str(getattr(self._function, "__qualname__", self.name))  # pickled by its name, as functions are
+
+    def _take(self) -> _Worker:
+        with self._changed:
+            while not self._is_closed and not self._idle and len(self._workers) + self._starting >= self._count:
+                self._changed.wait()
+            if self._is_closed:
+                raise IsolationError(f"{self.name} is closed; make it anew with memcell.isolated")
+            while self._idle:
+                worker = self._idle.pop()
+                if not worker.process.has_ended():
+                    return worker
+                self._workers.discard(worker)
+                worker.process.close()  # somebody ended it while it had nothing to do
+            self._starting += 1
+        started: _Worker | None = None
+        try:
+            started = _Worker(self.name, self._function, self._memory_of)
+            return started
+        finally:
+            with self._changed:
+                self._starting -= 1
+                if started is not None:
+                    self._workers.add(started)
+                self._changed.notify()
+
+    def _give_back(self, worker: _Worker, *, is_usable: bool) -> None:
+        if not is_usable:
+            worker.retire()
+        with self._changed:
+            if is_usable and not self._is_closed:
+                self._idle.append(worker)
+            else:
+                self._workers.discard(worker)
+            self._changed.notify()
+        if is_usable and self._is_closed:
+            worker.retire()
+
+    def _is_worn(self, worker: _Worker) -> bool:
+        if self._max_runs is not None and worker.runs >= self._max_runs:
+            return True
+        return self._max_growth_bytes is not None and worker.growth_bytes() > self._max_growth_bytes
+
+
+class _Worker:
+    """One worker process, seen from here. Only one thread at a time has it."""
+
+    def __init__(self, name: str, function: Callable[..., Any], memory_of: Callable[[int], int]) -> None:
+        self._name = name
+        self._memory_of = memory_of
+        self._kills_before = out_of_memory_kills()
+        self.runs = 0
+        self.is_idle = False
+        hazard = fork_hazard()
+        if hazard is None:
+            self._is_known: Callable[[object], bool] = KnownNames()
+            self.process = fork(functools.partial(_serve_forked, function))
+            packed_function = None
+        else:
+            require_cloudpickle(f"isolated: {name} runs in a new interpreter, since {hazard}")
+            self._is_known = _is_never_known
+            packed_function = self._pack("itself", function)
+            self.process = spawn("memcell.protect.workers:serve_spawned")
+        try:
+            if packed_function is not None:
+                send(self.process.connection, packed_function)
+            self._receive(None)()
+        except BaseException:
+            self.process.close()
+            raise
+        self.is_idle = True
+        self._first_bytes = memory_of(self.process.pid)
+
+    def call(self, arguments: Any, timeout: float | None) -> Callable[[], Any]:
+        """Let it work; returns what returns or raises as the function did."""
+        packed = self._pack("its arguments", arguments)
+        self._kills_before = out_of_memory_kills()
+        self.is_idle = False
+        try:
+            send(self.process.connection, packed)
+        except OSError:
+            raise self._death() from None
+        answer = self._receive(timeout)
+        self.runs += 1
+        self.is_idle = True
+        return answer
+
+    def growth_bytes(self) -> int:
+        """How much it has grown since it began."""
+        return self._memory_of(self.process.pid) - self._first_bytes
+
+    def retire(self) -> None:
+        """End it: in order if it has nothing to do, else at once."""
+        if self.is_idle:
+            with contextlib.suppress(OSError):
+                send(self.process.connection, None)
+            ends = time.monotonic() + _RETIRE_S
+            while not self.process.has_ended() and time.monotonic() < ends:
+                time.sleep(0.002)
+        self.process.close()
+
+    def _pack(self, what: str, value: object) -> Packed:
+        try:
+            return pack(value, self._is_known)
+        except Exception as error:
+            raise IsolationError(
+                f"isolated: {self._name} cannot be sent {what}: {type(error).__name__}: {error}"
+            ) from None
+
+    def _receive(self, timeout: float | None) -> Callable[[], Any]:
+        connection, began = self.process.connection, time.monotonic()
+        try:
+            while not connection.poll(_left(timeout, began)):
+                if timeout is not None and time.monotonic() - began >= timeout:
+                    raise IsolatedTimeoutError(
+                        f"isolated: {self._name} took longer than {timeout:g} s; its worker was ended"
+                    )
+                if self.process.has_ended() and not connection.poll():
+                    raise EOFError
+            kind, *rest = receive(connection)
+        except (EOFError, ConnectionError):
+            raise self._death() from None
+        return functools.partial(_ANSWERS[kind], self._name, *rest)
+
+    def _death(self) -> IsolatedWorkerDied:
+        self.process.kill()
+        words = end_words(self.process.close(), out_of_memory=out_of_memory_kills() > self._kills_before)
+        return IsolatedWorkerDied(
+            f"isolated: the worker of {self._name} {words}; this process is intact, and the next call gets a new worker"
+        )
+
+
+def _left(timeout: float | None, began: float) -> float:
+    return _LOOK_S if timeout is None else max(0.0, min(_LOOK_S, timeout - (time.monotonic() - began)))
+
+
+def _is_never_known(_: object) -> bool:
+    return False
+
+
+# What an answer means, in this process.
+
+
+def _value(name: str, packed: Packed) -> Any:
+    try:
+        return unpack(packed)
+    except Exception as error:
+        raise IsolationError(
+            f"isolated: the result of {name} cannot be read here: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _error(name: str, packed: Packed | None, summary: str, trace: str) -> Any:
+    error: BaseException
+    try:
+        if packed is None:
+            raise TypeError
+        error = unpack(packed)
+    except Exception:
+        error = IsolationError(f"isolated: {name} raised {summary}")
+    raise error from RemoteTraceback(f"\n{trace}")
+
+
+def _refusal(name: str, reason: str) -> Any:
+    raise IsolationError(f"isolated: {name} {reason}")
+
+
+_ANSWERS: dict[str, Callable[..., Any]] = {"value": _value, "error": _error, "refusal": _refusal}
+
+
+# In the worker.
+
+
+def _serve_forked(function: Callable[..., Any], connection: Connection) -> None:
+    # The parent's own streams may be locked by a thread that is not here; a kernel shows what is written to 1 and 2.
+    sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - as long as the worker
+    sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - as long as the worker
+    _serve(function, connection, KnownNames())
+
+
+def serve_spawned(connection: Connection) -> None:
+    """The life of a worker that is an interpreter of its own: its function comes first."""
+    try:
+        function = unpack(receive(connection))
+    except Exception as error:
+        send(connection, ("refusal", f"cannot be read in a new interpreter: {type(error).__name__}: {error}"))
+        return
+    _serve(function, connection, _is_never_known)
+
+
+def _serve(function: Callable[..., Any], connection: Connection, is_known: Callable[[object], bool]) -> None:
+    refuse_input("an isolated function")
+    send(connection, ("value", pack(None)))
+    while True:
+        try:
+            packed = receive(connection)
+        except (EOFError, OSError):
+            return
+        if packed is None:
+            return
+        send(connection, _answer(function, packed, is_known))
+
+
+def _answer(function: Callable[..., Any], packed: Packed, is_known: Callable[[object], bool]) -> tuple[Any, ...]:
+    try:
+        args, kwargs = unpack(packed)
+    except Exception as error:
+        return "refusal", f"cannot read its arguments: {type(error).__name__}: {error}"
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        text = "".join(traceback.format_exception(type(error), error, trace))
+        try:
+            packed_error = pack(error.with_traceback(None), is_known)
+        except Exception:
+            packed_error = None
+        return "error", packed_error, f"{type(error).__name__}: {error}", text
+    try:
+        return "value", pack(value, is_known)
+    except Exception as error:
+        return "refusal", f"returned a {type(value).__name__} that cannot come back: {type(error).__name__}: {error}"
+
+
+# All isolated functions of this process.
+
+_pools: weakref.WeakSet[Isolated[Any, Any]] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool.forget_parent()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,73 @@
+"""Libraries with threads of their own: used here first, then in an isolated function, where they must not hang."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.kernel.kernels import Kernel
+
+_USES = {
+    "numpy": "import numpy as np\n    return float((np.ones((800, 800)) @ np.ones((800, 800))).sum())",
+    "torch": (
+        "import torch\n    weights = torch.ones(500, 500, requires_grad=True)\n"
+        "    (weights @ weights).sum().backward()\n    return float(weights.grad.sum())"
+    ),
+    "scikit-learn": (
+        "import numpy as np\n    from sklearn.ensemble import HistGradientBoostingClassifier as Model\n"
+        "    x = np.arange(20000.0).reshape(-1, 4)\n    y = x[:, 0] > 9000\n"
+        "    return Model(max_iter=3).fit(x, y).score(x, y)"
+    ),
+    "pyarrow": (
+        "import pyarrow as pa\n    table = pa.table({'a': list(range(100000)), 'b': [i % 7 for i in range(100000)]})\n"
+        "    return table.group_by('b').aggregate([('a', 'sum')]).num_rows"
+    ),
+    "duckdb": "import duckdb\n    return duckdb.sql('select sum(range % 7) from range(5000000)').fetchall()",
+    "polars": (
+        "import polars as pl\n    frame = pl.DataFrame({'a': range(100000), 'b': [i % 7 for i in range(100000)]})\n"
+        "    return frame.group_by('b').agg(pl.col('a').sum()).height"
+    ),
+    "jax": "import jax, jax.numpy as jnp\n    return float(jax.jit(lambda x: (x @ x).sum())(jnp.ones((400, 400))))",
+    "tensorflow": (
+        "import tensorflow as tf\n"
+        "    return float(tf.function(lambda x: tf.reduce_sum(tf.matmul(x, x)))(tf.ones((400, 400))))"
+    ),
+    "numba": (
+        "import numba, numpy as np\n    @numba.njit(parallel=True)\n    def add(values):\n        total = 0.0\n"
+        "        for i in numba.prange(len(values)):\n            total += values[i]\n        return total\n"
+        "    return add(np.ones(100000))"
+    ),
+}
+_SPAWNED = {"polars", "jax", "tensorflow", "numba"}
+
+
+@pytest.mark.parametrize("library", list(_USES))
+def test_it_works_here_and_there(library):
+    program = textwrap.dedent("""
+        import memcell
+        from memcell.protect.isolate import fork_hazard
+        def use():
+            {use}
+        here = use()
+        with memcell.isolated(use, timeout=120) as isolated:
+            for _ in range(2):
+                assert isolated() == here
+            print(fork_hazard())
+    """)
+    program = program.replace("{use}", _USES[library])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    hazard = done.stdout.splitlines()[-1]
+    assert (hazard != "None") == (library in _SPAWNED)
+
+
+@pytest.mark.parametrize("library", ["torch", "polars"])
+def test_in_an_isolated_cell(library, tmp_path):
+    with Kernel(sys.executable, tmp_path) as kernel:
+        kernel.run(f"%load_ext memcell\ndef use():\n    {_USES[library]}\nhere = use()", 120)
+        result = kernel.run("%%memwatch --isolate -q --keep there\nthere = use()", 120)
+        assert result.status == "ok", result.error
+        assert kernel.value("there == here") is True
