@@ -16,7 +16,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
 from memcell.ipython.frontend import Frontend
-from memcell.ipython.hooks import Hooks, is_in_event_loop
+from memcell.ipython.hooks import Asked, Hooks, is_in_event_loop
 from memcell.ipython.progress import Progress
 from memcell.ipython.silence import Silence
 from memcell.ipython.tracing import Top
@@ -120,6 +120,10 @@ class Repeat:
     def _all_runs(self) -> Iterator[None]:
         self._progress = None if self._options.quiet else Progress(self._frontend.kind, self._wanted)
         self._show_progress()
+        began = time.perf_counter()
+        with self._session.own():
+            self._session.leaks.warm_up()
+        self._measuring_s += time.perf_counter() - began
         if self._options.top:
             self._top = self._make_top(self._number, self._options.top)
         try:
@@ -133,7 +137,8 @@ class Repeat:
         before = self._shell.execution_count
         self._is_told = False
         options = replace(self._options, repeat=None, output=None, quiet=True, clean=False, top=None)
-        self._hooks.expect((options, self._note))
+        # The shell reads the number for its tracebacks, then tells of the cell; for the prompt it counts on its own.
+        self._hooks.expect(Asked(options, lambda: setattr(self._shell, "execution_count", before), self._note))
         self._shell.execution_count = self._number
         try:
             if self._runs:
