@@ -144,7 +144,8 @@ def test_usage_errors_of_later_runs_are_shown(shell, capsys):
 
 def test_ctrl_c_keeps_what_is_known(shell, runs, capsys):
     shell.user_ns["press"] = lambda: threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    cell = "import time\nn = globals().get('n', 0) + 1\nif n == 4: press()\nfor _ in range(200): time.sleep(0.01 if n > 3 else 0)"
+    shell.run_cell("import time\nn = 0")
+    cell = "n += 1\nif n == 4:\n    press()\n    for _ in range(500):\n        time.sleep(0.01)"
     result = run(shell, f"%%memwatch --repeat 50 -o report\n{cell}")
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
     out = capsys.readouterr().out
