@@ -110,6 +110,8 @@ class Repeat:
                     result = await shell.run_cell_async(
                         cell, store_history=False, transformed_cell=shell.transform_cell(cell), cell_id=self._cell_id
                     )
+                    if self._is_reported:  # left in a loop that was interrupted, and resumed by the next cell's
+                        return
                     # Who awaits the shell's coroutine has to tell of the end himself.
                     shell.events.trigger("post_execute")
                     shell.events.trigger("post_run_cell", result)
@@ -120,12 +122,15 @@ class Repeat:
     def _all_runs(self) -> Iterator[None]:
         self._progress = None if self._options.quiet else Progress(self._frontend.kind, self._wanted)
         self._show_progress()
-        began = time.perf_counter()
-        with self._session.own():
-            self._session.leaks.warm_up()
-        self._measuring_s += time.perf_counter() - began
-        if self._options.top:
-            self._top = self._make_top(self._number, self._options.top)
+        try:
+            began = time.perf_counter()
+            with self._session.own():
+                self._session.leaks.warm_up()
+            self._measuring_s += time.perf_counter() - began
+            if self._options.top:
+                self._top = self._make_top(self._number, self._options.top)
+        except KeyboardInterrupt as error:
+            self._error, self._has_ended = error, True
         try:
             yield
         except KeyboardInterrupt as error:  # between two runs
@@ -147,9 +152,11 @@ class Repeat:
             else:
                 yield
         finally:
-            self._shell.execution_count = before
-            self._hooks.expect(None)
-        self._show_progress()
+            if not self._is_reported:
+                self._shell.execution_count = before
+                self._hooks.expect(None)
+        if not self._has_ended:
+            self._show_progress()
 
     def _note(self, run: Run, fresh: FreshReport | None) -> None:
         """A run has been recorded."""
@@ -191,6 +198,7 @@ class Repeat:
         """
         if not self._is_reported:
             self._is_reported = True
+            self._silence.end()
             if not self._has_ended and result is not None:  # a loop that was interrupted forgets what it ran
                 self._error = result.error_in_exec
             self._report()

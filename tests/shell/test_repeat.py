@@ -154,6 +154,22 @@ def test_ctrl_c_keeps_what_is_known(shell, runs, capsys):
     assert shell.user_ns["report"].verdict.runs == 3
 
 
+def test_ctrl_c_in_a_loop_that_forgets_what_it_ran(shell, runs, capsys):
+    """In a terminal an interrupt leaves the loop, and what it ran stays in there until the next cell that awaits."""
+    shell.user_ns["press"] = lambda: threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    shell.run_cell("import asyncio\nn = 0")
+    cell = "n += 1\nif n == 3:\n    press()\nawait asyncio.sleep(3 if n == 3 else 0.01)"
+    result = run(shell, f"%%memwatch --repeat 9\n{cell}")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert "run 3 of 9 interrupted; this is about the 2 runs before" in capsys.readouterr().out
+    recorded = len(runs)
+    run(shell, "await asyncio.sleep(4)\nprint('heard')").raise_error()
+    assert "heard" in capsys.readouterr().out
+    assert shell.user_ns["n"] == 3
+    assert len(runs) == recorded + 1
+    assert shell.execution_count == 3
+
+
 def test_q_says_nothing_of_memcell(shell, capsys):
     run(shell, "%%memwatch -q --repeat 3\nx = 1")
     told = capsys.readouterr()
@@ -232,3 +248,40 @@ def test_completeness_and_help(shell, capsys):
     run(shell, "%%memwatch?")
     out = capsys.readouterr().out
     assert all(option in out for option in ("--repeat N", "--top [N]", "--fresh"))
+
+
+@pytest.mark.parametrize("options", ["--top", "--top 2 --repeat 3"])
+def test_the_lines_whose_allocations_stay(shell, runs, capsys, options):
+    run(shell, "kept = []\ndef keep(size):\n    return bytearray(b'x') * size")
+    capsys.readouterr()
+    run(shell, f"%%memwatch {options}\ngone = keep(64 << 20)\ndel gone\nkept.append(keep(32 << 20))").raise_error()
+    total = len(shell.user_ns["kept"]) * 32.0
+    out = capsys.readouterr().out
+    assert re.search(rf"^In\[\d+\] line 3 +keep +\[cell\] line 3 +{total} MiB", out, re.MULTILINE), out
+    assert "traced by memray" in out
+
+
+def test_what_the_tracer_takes_is_not_the_cells(shell, runs, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run(shell, "%%memwatch --top\nkept = [object() for _ in range(400_000)]").raise_error()
+    assert "traced by tracemalloc" in capsys.readouterr().out
+    objects_bytes = 400_000 * 24
+    assert runs[-1].retained_bytes < objects_bytes + (16 << 20)  # its traces took 40 MiB meanwhile
+
+
+def test_top_of_a_cell_that_fails_and_of_one_that_unloads(shell, capsys):
+    import tracemalloc
+
+    assert not run(shell, "%%memwatch --top\n1/0").success
+    run(shell, "%%memwatch --top\n%unload_ext memcell")
+    assert not tracemalloc.is_tracing()
+    run(shell, "%load_ext memcell")
+    run(shell, "%%memwatch --top 1\nx = bytearray(b'x') * (8 << 20)").raise_error()
+    assert "traced by memray" in capsys.readouterr().out, "the tracker of the cell that unloaded is gone"
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+def test_a_wrong_number_of_sites(shell, capsys, number):
+    run(shell, f"%%memwatch --top {number}\nx = 1")
+    assert capsys.readouterr().err.startswith("UsageError: %%memwatch: argument --top")
+    assert "x" not in shell.user_ns
