@@ -363,7 +363,7 @@ class AllocationSite:
     Attributes:
         where: The line: ``[cell] line 3``, ``In[2] line 1``, ``module.py:12``.
         function: The function there; empty for the top level of a cell or module.
-        called_from: The line of a cell that led there; empty where that is the line itself, or none did.
+        called_from: The lines of cells that led there, the nearest and the outermost; empty where there is none.
         size_bytes: What it allocated and is still held.
         count: How many blocks that is.
     """

@@ -30,12 +30,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("memcell")
 
-Tell = Callable[[Run, "FreshReport | None"], None]
-
 #: Cells that look at the last error, and need its variables.
 _LOOKS_AT_ERROR = re.compile(r"\s*%?(debug|tb|pdb|xmode|memtop)\b")
 #: A cell that keeps or peaks above this is worth a line.
 NOTABLE_BYTES = 32 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run that memcell asked for: its options, what to do as it begins, and who is told what came of it."""
+
+    options: WatchOptions
+    begin: Callable[[], None]
+    tell: Callable[[Run, FreshReport | None], None]
 
 
 @dataclass(slots=True)
@@ -45,8 +52,7 @@ class _Entry:
     info: ExecutionInfo
     run: OpenRun
     options: WatchOptions | None
-    #: Who asked for this run, and says what comes of it.
-    tell: Tell | None = None
+    asked: Asked | None = None
     #: Ends what the cell is instead of a run: the runs that ``%%memwatch --repeat`` makes.
     end: Callable[[ExecutionResult | None], None] | None = None
     fresh: Fresh | None = None
@@ -59,7 +65,7 @@ class _Stacks(threading.local):
 
     def __init__(self) -> None:
         self.entries: list[_Entry] = []
-        self.expected: tuple[WatchOptions, Tell] | None = None
+        self.expected: Asked | None = None
 
 
 class Hooks:
@@ -104,7 +110,7 @@ class Hooks:
     @property
     def is_repeating(self) -> bool:
         """Whether a cell is being repeated."""
-        return any(entry.tell is not None for entry in self._stacks.entries)
+        return any(entry.asked is not None for entry in self._stacks.entries)
 
     def repeat_instead(self, end: Callable[[ExecutionResult | None], None]) -> tuple[str | None, int] | None:
         """The running cell is no run itself but repeats one.
@@ -123,8 +129,8 @@ class Hooks:
         entry.end = end
         return entry.info.cell_id, entry.run.number
 
-    def expect(self, asked: tuple[WatchOptions, Tell] | None) -> None:
-        """The next cell has these options, whatever stands in it, and its run is told to who asks; None: not so."""
+    def expect(self, asked: Asked | None) -> None:
+        """The next cell to run is one that was asked for; None: it is not."""
         self._stacks.expected = asked
 
     def pre_run_cell(self, info: ExecutionInfo) -> None:
@@ -143,9 +149,10 @@ class Hooks:
         raw_cell = info.raw_cell or ""
         split = split_raw_cell(raw_cell, self._shell.input_transformers_cleanup)
         options, source = split or (None, raw_cell)
-        tell = None
-        if self._stacks.expected is not None:
-            (options, tell), self._stacks.expected = self._stacks.expected, None
+        asked, self._stacks.expected = self._stacks.expected, None
+        if asked is not None:
+            options = asked.options
+            asked.begin()
         if options is not None and not options.quiet and not options.repeat:
             self._guarded("live view", self._frontend.show_live)
         if not entries:
@@ -153,14 +160,15 @@ class Hooks:
                 self._guarded("automatic cleaning", self._relieve_stopped)
             self._guarded("automatic cleaning", self._relieve_before, source, info.cell_id)
         self._frontend.begin_live()
+        is_repeated = options is not None and options.repeat is not None  # no run itself: those it makes are stopped
         run = self._session.open(
             source,
             number=self._number(info),
             cell=info.cell_id,
-            code=StoppableCell(self._shell.user_ns, self._shell.user_ns_hidden),
+            code=None if is_repeated else StoppableCell(self._shell.user_ns, self._shell.user_ns_hidden),
             limit_bytes=options.limit if options is not None else None,
         )
-        entries.append(_Entry(info, run, options, tell))
+        entries.append(_Entry(info, run, options, asked))
         if options is not None and not options.repeat:
             self._guarded("%%memwatch's options", self._begin_options, entries[-1], options)
 
@@ -209,8 +217,8 @@ class Hooks:
         self._was_stopped = self._was_stopped or run.outcome == "limit"
         if run.outcome == "limit" and not isinstance(error, MemoryLimitExceeded):
             self._guarded("showing", self._frontend.show_notice, Notice(str(self._session.limits.stopped)))
-        if entry.tell is not None:
-            self._guarded("repeating", entry.tell, run, fresh)
+        if entry.asked is not None:
+            self._guarded("repeating", entry.asked.tell, run, fresh)
             return
         if entry.options is not None and entry.options.output:
             self._shell.user_ns[entry.options.output] = run

@@ -109,7 +109,7 @@ def _codes(names: Mapping[str, object]) -> Iterator[tuple[str, types.CodeType]]:
 
 
 def _words(qualified_name: str) -> str:
-    name = qualified_name.rpartition("<locals>.")[2]
+    name = qualified_name.rpartition(".")[2] if "<" in qualified_name else qualified_name
     return {"<lambda>": "a lambda", "<genexpr>": "a generator"}.get(name, f"{name}()")
 
 

@@ -16,7 +16,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
 from memcell.ipython.frontend import Frontend
-from memcell.ipython.hooks import Hooks, is_in_event_loop
+from memcell.ipython.hooks import Asked, Hooks, is_in_event_loop
 from memcell.ipython.progress import Progress
 from memcell.ipython.silence import Silence
 from memcell.ipython.tracing import Top
@@ -110,6 +110,8 @@ class Repeat:
                     result = await shell.run_cell_async(
                         cell, store_history=False, transformed_cell=shell.transform_cell(cell), cell_id=self._cell_id
                     )
+                    if self._is_reported:  # left in a loop that was interrupted, and resumed by the next cell's
+                        return
                     # Who awaits the shell's coroutine has to tell of the end himself.
                     shell.events.trigger("post_execute")
                     shell.events.trigger("post_run_cell", result)
@@ -120,8 +122,15 @@ class Repeat:
     def _all_runs(self) -> Iterator[None]:
         self._progress = None if self._options.quiet else Progress(self._frontend.kind, self._wanted)
         self._show_progress()
-        if self._options.top:
-            self._top = self._make_top(self._number, self._options.top)
+        try:
+            began = time.perf_counter()
+            with self._session.own():
+                self._session.leaks.warm_up()
+            self._measuring_s += time.perf_counter() - began
+            if self._options.top:
+                self._top = self._make_top(self._number, self._options.top)
+        except KeyboardInterrupt as error:
+            self._error, self._has_ended = error, True
         try:
             yield
         except KeyboardInterrupt as error:  # between two runs
@@ -133,7 +142,8 @@ class Repeat:
         before = self._shell.execution_count
         self._is_told = False
         options = replace(self._options, repeat=None, output=None, quiet=True, clean=False, top=None)
-        self._hooks.expect((options, self._note))
+        # The shell reads the number for its tracebacks, then tells of the cell; for the prompt it counts on its own.
+        self._hooks.expect(Asked(options, lambda: setattr(self._shell, "execution_count", before), self._note))
         self._shell.execution_count = self._number
         try:
             if self._runs:
@@ -142,9 +152,11 @@ class Repeat:
             else:
                 yield
         finally:
-            self._shell.execution_count = before
-            self._hooks.expect(None)
-        self._show_progress()
+            if not self._is_reported:
+                self._shell.execution_count = before
+                self._hooks.expect(None)
+        if not self._has_ended:
+            self._show_progress()
 
     def _note(self, run: Run, fresh: FreshReport | None) -> None:
         """A run has been recorded."""
@@ -186,6 +198,7 @@ class Repeat:
         """
         if not self._is_reported:
             self._is_reported = True
+            self._silence.end()
             if not self._has_ended and result is not None:  # a loop that was interrupted forgets what it ran
                 self._error = result.error_in_exec
             self._report()

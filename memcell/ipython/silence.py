@@ -21,7 +21,7 @@ class Silence:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._is_on = False
+        self._is_entered = self._is_on = False
         self._streams: tuple[Any, Any] | None = None
         self._before: tuple[Any, ...] = ()
 
@@ -38,11 +38,17 @@ class Silence:
         shell.display_pub = publisher
         self._showtraceback, self._had_own = shell.showtraceback, "showtraceback" in vars(shell)
         shell.showtraceback = self._show_error  # type: ignore[method-assign] # every error comes by here
-        self._is_on = True
+        self._is_entered = self._is_on = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_on = False
+        self.end()
+
+    def end(self) -> None:
+        """Let everything be shown again. May be called twice."""
+        if not self._is_entered:
+            return
+        self._is_entered = self._is_on = False
         shell = self._shell
         if self._had_own:
             shell.showtraceback = self._showtraceback  # type: ignore[method-assign]
@@ -58,7 +64,7 @@ class Silence:
         try:
             self._showtraceback(*arguments, **options)
         finally:
-            self._is_on = True
+            self._is_on = self._is_entered
 
     def _format_only(self, value: object) -> None:
         if value is not None and self._shell.display_formatter is not None and not self._shell.displayhook.quiet():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,8 @@ _FRAMES = 4
 _MEMRAY_FRAMES = 60
 #: What holds less is not shown: shells and libraries keep some kB of every run.
 _LEAST_BYTES = 16 << 10
+#: The file of the shell that runs cells.
+_SHELL = str(Path("IPython", "core", "interactiveshell.py"))
 _OURS = str(Path(__file__).parents[1])
 
 #: The words for a line of a file, if it belongs to a cell.
@@ -91,16 +94,18 @@ class Tracing:
                 yield AllocationSite(where, function, called_from, size_bytes, count)
 
     def _place(self, frames: list[_Frame]) -> tuple[str, str, str] | None:
-        """The line that allocated, its function, and the line of a cell that led there; None for memcell's own."""
+        """The line that allocated, its function, and the lines of cells that led there; None for memcell's own."""
         seen = [frame for frame in frames if not frame.file.startswith("<frozen importlib")]
         if not seen or seen[0].file.startswith(_OURS) or seen[0].file.endswith(("tracemalloc.py", "<unknown>")):
             return None
+        # Below the shell stands a cell that runs this one, as with --repeat.
+        inner = itertools.takewhile(lambda frame: not frame.file.endswith(_SHELL), seen)
+        named = [words for words in (self._name_line(frame.file, frame.line) for frame in inner) if words]
         site = seen[0]
-        named = next((words for words in (self._name_line(frame.file, frame.line) for frame in seen) if words), "")
         where = self._name_line(site.file, site.line)
-        if where:
-            return where, "" if site.function.startswith("<") else site.function, ""
-        return f"{_short(site.file)}:{site.line}", site.function, named
+        callers = list(dict.fromkeys(words for words in (*named[:1], *named[-1:]) if words != where))
+        function = "" if site.function.startswith("<") else site.function
+        return where or f"{_short(site.file)}:{site.line}", function, ", ".join(callers)
 
 
 def _short(file: str) -> str:

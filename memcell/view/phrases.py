@@ -175,9 +175,9 @@ def repeat_outcome(report: RepeatReport) -> str:
         times += f", {format_duration(report.measuring_s)} of it to measure what stays"
     if report.outcome == "ok":
         return f"{done} of {report.wanted} runs in {times}"
-    before = (
-        "; no run before it" if not done else f"; this is about the {'run' if done == 1 else f'{done} runs'} before"
-    )
+    before = "no run before it"
+    if done:
+        before = f"this is about the {'run' if done == 1 else f'{done} runs'} before"
     why = "interrupted" if report.outcome == "interrupted" else "failed"
     error = f" with {one_line(report.error, 100)}" if report.error and why == "failed" else ""
     return f"run {number} of {report.wanted} {why}{error}; {before}; {times}"

@@ -36,7 +36,7 @@ class House:
         grown = (Grown("pkg.cache", "dict", "entries", before, self.entries, 8 * added * MIB),) if added else ()
         return Census(grown, (), self.census_s, (), sizes, Sizes({}))
 
-    def run(self, kept: int = 8, *, cell: str = "a", source: str = "s", pause_s: float = 60) -> Run:
+    def run(self, kept: int = 8, *, cell: str = "a", source: str = "s", pause_s: float = 60, **asked: bool) -> Run:
         self.clock.pass_time(pause_s)
         before = self.level
         self.level += kept
@@ -44,7 +44,7 @@ class House:
         self.number += 1
         levels = {"anon_before_bytes": before * MIB, "anon_after_bytes": self.level * MIB}
         return self.watch.note(
-            make_run(self.number, kept=kept, peak=kept, before=before, cell=cell, source_hash=source, **levels)
+            make_run(self.number, kept=kept, peak=kept, before=before, cell=cell, source_hash=source, **levels), **asked
         )
 
 
@@ -168,3 +168,20 @@ def test_the_verdict_of_one_cell_is_the_one_among_all(house):
         house.run()
         house.run(kept=0, cell="b")
     assert [house.watch.verdict(cell) for cell in "ab"] == house.watch.verdicts()
+
+
+def test_who_waits_for_a_verdict_gets_what_it_takes(house: House) -> None:
+    """Without a pause there is no room in the budgets; asked for, every run is settled and counted all the same."""
+    for _ in range(5):
+        house.run(pause_s=0, settle=True, count=True)
+    assert (house.settled, house.censuses) == (5, 5)
+    verdict = house.watch.verdict("a")
+    assert verdict is not None
+    assert (verdict.kind, verdict.culprits[0].name) == ("growing", "pkg.cache")
+    assert house.watch.verdict("b") is None
+
+
+def test_what_warms_up_counts_for_no_cell(house: House) -> None:
+    house.watch.warm_up()
+    assert (house.settled, house.censuses) == (1, 2)
+    assert house.watch.verdicts() == []
