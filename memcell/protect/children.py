@@ -79,6 +79,8 @@ class Children:
         gone = []
         pids = set()
         for one in wanted:
+            if not isinstance(one, (int, ChildProcess)):
+                raise UnknownProcessError(f"cannot end {one!r}: it is neither a pid nor one of memcell.children()")
             pid = one if isinstance(one, int) else one.pid
             if isinstance(one, ChildProcess) and (pid not in table or table[pid].birth != one.birth):
                 gone.append(EndOutcome(pid, one.command, "gone", one.memory_bytes))

@@ -58,10 +58,8 @@ def find_orphans(table: Mapping[int, Process]) -> dict[int, Origin]:
         proves_session = any(table[pid].session == identity.pid for pid in carriers)
         origin = Origin(identity, identity.pid if proves_session else 0)
         orphans.update(dict.fromkeys(find_started(table, origin), origin))
-    if orphans:
-        for pid in _spared(table, marked, dead):
-            orphans.pop(pid, None)
-    return orphans
+    spared = _spared(table, marked, dead) if orphans else set()
+    return {pid: origin for pid, origin in orphans.items() if pid not in spared and not table[pid].has_ended}
 
 
 def _spared(table: Mapping[int, Process], marked: Mapping[int, SessionId], dead: Collection[SessionId]) -> set[int]:

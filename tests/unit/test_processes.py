@@ -351,6 +351,11 @@ def test_a_foreign_process_is_refused_and_nothing_is_signalled(session, child, p
     assert child.poll() is None
 
 
+def test_what_is_no_process_is_refused(session, child):
+    with pytest.raises(UnknownProcessError, match=r"cannot end '12': it is neither a pid nor one of memcell\.children"):
+        memcell.end_children("12")
+
+
 def test_memcells_own_watcher_is_no_child_and_is_not_ended(session, child):
     with memcell.watch("run"):
         time.sleep(0.05)
