@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
+from collections.abc import Iterable
 
 from memcell.errors import MemoryLimitExceeded
 from memcell.records import Curve, Outcome, Run, Sample
 
 _SOURCE_LINE_LENGTH = 100
+#: How far outside a run something may seem to have happened in it: the system tells hundredths of a second.
+_MOMENT_ERROR_S = 0.01
 
 
 class OpenRun:
@@ -127,6 +131,25 @@ def outcome_of(error: BaseException | None) -> Outcome:
     # Looked up: asyncio takes 10 ms to import, and without it nothing is cancelled.
     cancelled = getattr(sys.modules.get("asyncio"), "CancelledError", KeyboardInterrupt)
     return "interrupted" if isinstance(error, (KeyboardInterrupt, cancelled)) else "error"
+
+
+def run_at(moment: float, recorded: Iterable[Run], going_on: Iterable[OpenRun]) -> tuple[int, str] | None:
+    """The run that was going on at a time: its number and first line; None between runs.
+
+    Args:
+        moment: Seconds since the epoch, known to some milliseconds.
+        recorded: The runs that have ended.
+        going_on: Those that have not, the innermost last.
+    """
+    spans = [(run.started, run.started + run.duration_s, (run.number, run.source_line)) for run in recorded]
+    spans += [(run.started, math.inf, (run.number, run.source_line)) for run in going_on]
+    nearest, distance_s = None, _MOMENT_ERROR_S
+    for began, ended, run in spans:
+        # Cells may follow one another faster than a moment is known: it is the nearest one.
+        away_s = max(began - moment, moment - ended, 0.0)
+        if away_s <= distance_s:
+            nearest, distance_s = run, away_s
+    return nearest
 
 
 def hash_source(source: str) -> str:

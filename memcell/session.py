@@ -50,7 +50,7 @@ from memcell.records import (
     Snapshot,
 )
 from memcell.run_history import History
-from memcell.runs import OpenRun, hash_source, last_part
+from memcell.runs import OpenRun, hash_source, last_part, run_at
 from memcell.units import format_duration, parse_size
 from memcell.watch_block import StoppableBlock, Watch
 
@@ -68,8 +68,6 @@ logger = logging.getLogger("memcell")
 
 #: A run has to last this long before its samples are looked at and all threads are searched for children.
 LONG_RUN_S = 0.2
-#: How far outside a run a process may seem to have been started in it: the system tells hundredths of a second.
-_START_ERROR_S = 0.01
 #: What children get to end when a kernel does: its server sends it SIGTERM 2.5 s after it was asked to shut down.
 _GRACE_AT_EXIT_S = 1.5
 #: Levels kept of each run's curve: as many as a sparkline or a figure can show.
@@ -517,7 +515,9 @@ class Session:
         from memcell.protect.children import Children  # made when a shell is loaded, or when they are first asked for
 
         memory_of = pss_of if sys.platform == "linux" else None
-        found = Children(memory_of, self._run_at, lambda: self._sampler.pid)
+        found = Children(
+            memory_of, lambda moment: run_at(moment, self.history, tuple(self._open)), lambda: self._sampler.pid
+        )
         found.mark()
         return found
 
@@ -527,19 +527,6 @@ class Session:
             from memcell.protect.marker import take_away
 
             take_away()
-
-    def _run_at(self, moment: float) -> tuple[int, str] | None:
-        """The run that was going on at a time, in seconds since the epoch: its number and first line."""
-        spans = [(run.started, run.started + run.duration_s, (run.number, run.source_line)) for run in self.history]
-        with self._lock:
-            spans += [(run.started, float("inf"), (run.number, run.source_line)) for run in self._open]
-        nearest, error_s = None, _START_ERROR_S
-        for began, ended, run in spans:
-            # Cells may follow one another faster than the start of a process is known: it is the nearest one.
-            distance_s = max(began - moment, moment - ended, 0.0)
-            if distance_s <= error_s:
-                nearest, error_s = run, distance_s
-        return nearest
 
     def end_at_exit(self) -> None:
         """End the children that nobody detached, now that this process ends; the others are said in the log."""

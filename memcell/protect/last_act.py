@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 
 from memcell.protect import processes
-from memcell.protect.children import Children, find_started, find_to_end
+from memcell.protect.children import Children
+from memcell.protect.finding import find_started, find_to_end
 from memcell.protect.marker import Origin, SessionId
 
 #: How long a kernel that closes its files may take to be dead.

@@ -109,9 +109,10 @@ def test_however_the_kernel_ends_only_detached_children_stay_and_are_known_as_or
 def test_a_shutdown_does_not_wait_for_zombies_and_runs_what_the_user_registered(started, tmp_path):
     kernel, children = started
     kernel.run(f"import atexit; atexit.register(open({str(tmp_path / 'ended')!r}, 'w').close)")
+    kernel.manager.shutdown_wait_time = 24  # it sends SIGTERM after half of that, and then nothing more runs
     began = time.monotonic()
     kernel.manager.shutdown_kernel()
-    assert time.monotonic() - began < 2.4  # the manager would have sent SIGTERM after 2.5 s, and that runs nothing
+    assert time.monotonic() - began < 10  # ipykernel waits 14 s for a zombie
     assert (tmp_path / "ended").exists()
     assert alive(children, {"detached"}, timeout_s=0) == {"detached"}
 

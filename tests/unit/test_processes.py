@@ -14,8 +14,9 @@ import pytest
 
 import memcell
 from memcell.errors import UnknownProcessError
-from memcell.protect import children, marker, processes
-from memcell.protect.children import Children, find_orphans, find_started, find_to_end, is_detached
+from memcell.protect import marker, processes
+from memcell.protect.children import Children
+from memcell.protect.finding import find_orphans, find_started, find_to_end, is_detached
 from memcell.protect.marker import Origin, SessionId
 from memcell.protect.processes import Process, descendants, read_process, read_processes, started_at
 from memcell.units import MIB
@@ -350,6 +351,11 @@ def test_a_foreign_process_is_refused_and_nothing_is_signalled(session, child, p
     assert child.poll() is None
 
 
+def test_what_is_no_process_is_refused(session, child):
+    with pytest.raises(UnknownProcessError, match=r"cannot end '12': it is neither a pid nor one of memcell\.children"):
+        memcell.end_children("12")
+
+
 def test_memcells_own_watcher_is_no_child_and_is_not_ended(session, child):
     with memcell.watch("run"):
         time.sleep(0.05)
@@ -409,4 +415,4 @@ def test_the_last_act_waits_for_the_death_of_the_kernel(child, session):
     assert command(own)[:4] == [sys.executable, "-I", "-S", "-c"]
     subprocess.run(command(own), check=True)
     assert child.poll() is None
-    assert children.find_orphans(read_processes()).get(child.pid) is None
+    assert find_orphans(read_processes()).get(child.pid) is None
