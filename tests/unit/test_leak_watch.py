@@ -138,3 +138,17 @@ def test_without_names_there_is_a_verdict_and_no_culprit(house):
     assert verdict.kind == "growing"
     assert verdict.culprits == ()
     assert verdict.note
+
+
+def test_what_a_hook_may_ask_is_bounded_and_forgotten_with_an_edit(house):
+    assert house.watch.known("a", "s") == ((), None)
+    for kept in range(1, 13):
+        house.run(kept)
+    earlier, verdict = house.watch.known("a", "s")
+    assert earlier == tuple((kept * MIB, kept * MIB) for kept in range(5, 13))
+    assert verdict is None  # nobody has asked yet
+    [said] = house.watch.verdicts()
+    assert house.watch.known("a", "s")[1] == said
+    assert house.watch.known("a", "edited") == ((), None)
+    house.run(2, source="edited")
+    assert house.watch.known("a", "edited") == (((2 * MIB, 2 * MIB),), None)
