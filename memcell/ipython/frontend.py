@@ -102,7 +102,7 @@ class Frontend:
         self._show(text.notice_line(notice), html.notice_html(notice))
 
     def show_last_death(self) -> None:
-        """One line, once, if the last kernel in this folder has died. Before the next only ``%mempostmortem`` tells."""
+        """One line if the last kernel in this folder has died and nobody was told yet."""
         with self._session.own():
             death = self._session.untold_death()
             if death is not None:

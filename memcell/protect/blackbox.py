@@ -21,6 +21,7 @@ from memcell.records import Limit, Sample, Verdict
 
 logger = logging.getLogger("memcell")
 
+#: Kept of names that have no bound of their own: of a block, a culprit, a control group.
 _NAME_CHARACTERS = 200
 
 
@@ -136,8 +137,7 @@ class BlackBox:
             "notebook": self._environ.get("JPY_SESSION_NAME", ""),
         }
         notes = Notes(memory)
-        content = marshal.dumps(identity)
-        notes.introduce(content)
+        notes.introduce(marshal.dumps(identity))
         self._notes, self._noted_in = notes, memory
         atexit.register(self.goodbye)
 

@@ -185,3 +185,17 @@ def test_what_warms_up_counts_for_no_cell(house: House) -> None:
     house.watch.warm_up()
     assert (house.settled, house.censuses) == (1, 2)
     assert house.watch.verdicts() == []
+
+
+def test_what_a_hook_may_ask_is_bounded_and_forgotten_with_an_edit(house):
+    assert house.watch.known("a", "s") == ((), None)
+    for kept in range(1, 13):
+        house.run(kept)
+    earlier, verdict = house.watch.known("a", "s")
+    assert earlier == tuple((kept * MIB, kept * MIB) for kept in range(5, 13))
+    assert verdict is None  # nobody has asked yet
+    [said] = house.watch.verdicts()
+    assert house.watch.known("a", "s")[1] == said
+    assert house.watch.known("a", "edited") == ((), None)
+    house.run(2, source="edited")
+    assert house.watch.known("a", "edited") == (((2 * MIB, 2 * MIB),), None)
