@@ -172,6 +172,8 @@ class Walk:
             is_home = looking.class_module(value) == self._module  # type: ignore[arg-type] # as above
         elif built_in_length(type(value)) is not None:
             is_home = True
+        elif self._module == "__main__" and self._visit_of(type(value)) == self._see_data:
+            is_home = True  # data has nothing inside that could have a nearer name
         else:
             # A library's object in a user's variable waits too: the library may have a nearer name for what is in it.
             is_home = looking.class_module(type(value)) in (self._module, "builtins")

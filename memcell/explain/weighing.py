@@ -136,7 +136,7 @@ def hides_memory(kind: type) -> bool:
         names = looking.class_names(base)
         if "__slots__" in names:
             slots += sum(type(slot) is types.MemberDescriptorType for slot in names.values())
-        elif base is not object and _is_made_in_c(base) and _is_the_interpreters(base):
+        elif base is not object and _is_the_interpreters(base):
             return False
     pointers = slots + sum(offset.__get__(kind) > 0 for offset in _OFFSETS)
     fields = cast(int, _BASICSIZE.__get__(kind)) - _HEADER_BYTES - pointers * _POINTER_BYTES
@@ -156,9 +156,12 @@ def _is_made_in_c(kind: type) -> bool:
 
 def _is_made_anew(kind: Any) -> bool:
     """Whether a class is one that a cell makes: the user's, or not the one that its module has under its name."""
-    if looking.class_module(kind) == "__main__":
+    home = looking.class_module(kind)
+    if home == "__main__":
         return True
-    module = sys.modules.get(looking.class_module(kind))
+    if home in _PLAIN_MODULES:  # such as a lock's, which has no name there
+        return False
+    module = sys.modules.get(home)
     name = looking.class_name(kind).rpartition(".")[2]
     return not _is_made_in_c(kind) and looking.module_names(module).get(name) is not kind
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable
 
@@ -9,8 +10,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from memcell.explain.census import Census, take_census
 
-#: A census may take this long at once, beside its share of wall time.
+#: A census may take so much of the processor at once, beside its share of wall time, and where others keep the
+#: processor busy, so many times as long: cut short by them, it would find nothing.
 _DEADLINE_S = 1.0
+_AT_MOST_TIMES = 3.0
 
 
 def census_taker(shell: InteractiveShell, deadline_s: float = _DEADLINE_S) -> Callable[[Census | None], Census | None]:
@@ -31,6 +34,13 @@ def census_taker(shell: InteractiveShell, deadline_s: float = _DEADLINE_S) -> Ca
             places=places,
             previous=previous,
             deadline_s=deadline_s,
+            clock=_stopwatch(),
         )
 
     return take
+
+
+def _stopwatch() -> Callable[[], float]:
+    """Tells the time that this thread has had since now, or a part of that which has passed, if it is more."""
+    had, began = time.thread_time(), time.perf_counter()
+    return lambda: max(time.thread_time() - had, (time.perf_counter() - began) / _AT_MOST_TIMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import io
 import logging
 import logging.handlers
 import sys
@@ -200,6 +201,70 @@ def test_pools_are_ended_before_they_are_forgotten() -> None:
     names: dict[str, Any] = {"EX": []}
     culprit = _first(names, lambda: names["EX"].append(ThreadPoolExecutor(1)))
     assert culprit.fix == "[one.shutdown() for one in EX]; EX.clear()"
+
+
+def test_a_container_that_is_filled_without_getting_longer() -> None:
+    places = iter(range(9))
+    names: dict[str, Any] = {"slots": [None] * 20, "table": np.empty(20, dtype=object)}
+    culprit = _first(names, lambda: names["slots"].__setitem__(next(places), _array()))
+    assert (culprit.name, culprit.unit, culprit.share) == ("__main__.slots", "bytes", 1.0)
+    places = iter(range(9))
+    assert _first(names, lambda: names["table"].__setitem__(next(places), _array())).name == "__main__.table"
+
+
+def test_a_container_that_gets_longer_is_told_by_its_length() -> None:
+    names: dict[str, Any] = {"results": []}
+    culprits = compare(_censuses(names, lambda: names["results"].append(_array())), [_GROWTH] * 2)
+    assert [(one.name, one.unit) for one in culprits] == [("__main__.results", "entries")]
+
+
+def test_a_file_in_memory() -> None:
+    names: dict[str, Any] = {"log": io.BytesIO()}
+    culprit = _first(names, lambda: names["log"].write(b"x" * _GROWTH))
+    assert (culprit.name, culprit.unit) == ("__main__.log", "bytes")
+
+
+def test_a_cached_method_holds_its_instances() -> None:
+    names: dict[str, Any] = {"__name__": "__main__", "array": _array, "functools": functools}
+    source = (
+        "class Loader:\n    def __init__(self): self.data = array()\n"
+        "    @functools.lru_cache(maxsize=None)\n    def get(self): return 1"
+    )
+    exec(source, names)
+    assert _first(names, lambda: names["Loader"]().get()).name == "__main__.Loader.get"
+
+
+def test_the_lists_of_several_siblings_are_the_growth_of_what_holds_them() -> None:
+    class Handler:
+        def __init__(self) -> None:
+            self.buffer: list[Any] = []
+
+    names: dict[str, Any] = {"handlers": [Handler(), Handler()]}
+
+    def run() -> None:
+        names["handlers"].append(Handler())
+        for handler in names["handlers"]:
+            handler.buffer.append(bytearray(_GROWTH // len(names["handlers"])))
+
+    assert _first(names, run).name == "__main__.handlers"
+
+
+def test_images_keep_their_pixels_in_c() -> None:
+    image = importlib.import_module("PIL.Image")
+    names: dict[str, Any] = {"images": []}
+    culprit = _first(names, lambda: names["images"].append(image.new("RGB", (500, 500))))
+    assert culprit.name == "__main__.images"
+
+
+def test_an_attribute_of_traitlets_goes_by_its_name() -> None:
+    traitlets = importlib.import_module("traitlets")
+
+    class Button(traitlets.HasTraits):  # type: ignore[name-defined, misc]
+        calls = traitlets.List()
+
+    names: dict[str, Any] = {"button": Button()}
+    culprit = _first(names, lambda: names["button"].calls.append(_array()))
+    assert culprit.name == "__main__.button.calls"
 
 
 # Who is not named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -114,6 +115,48 @@ def test_growth_is_less_sure_while_garbage_was_not_collected() -> None:
     assert doubted.kind == "growing"
     assert doubted.confidence < sure.confidence
     assert "garbage" in doubted.note
+
+
+def hurried(count: int, kept: float, garbage: float, *, heap: bool = True) -> list[Run]:
+    """Runs that nobody had time to settle; then somebody asks, and the last one is settled."""
+    runs, level = [], 100.0
+    for number in range(1, count + 1):
+        before, level = level, level + kept + garbage
+        ends = (("before", before), ("after", level))
+        values = {f"{name}{end}_bytes": round(at * MIB) for name in ("", "heap_" if heap else "") for end, at in ends}
+        runs.append(make_run(number, **values))
+    settled = round((level - garbage * count) * MIB)
+    return [*runs[:-1], replace(runs[-1], settled_bytes=settled)]
+
+
+@pytest.mark.parametrize("heap", [True, False])
+def test_one_collection_at_the_end_tells_garbage_from_a_leak(heap: bool) -> None:
+    assert judge(hurried(12, kept=0, garbage=7.6, heap=heap)).kind == "steady"
+    both = judge(hurried(12, kept=5, garbage=2, heap=heap))
+    assert both.kind == "growing"
+    assert both.bytes_per_run == pytest.approx(5 * MIB, rel=0.15)
+
+
+def test_what_others_had_left_is_not_taken_off_the_run_that_is_settled_first() -> None:
+    runs = [replace(run, settled_bytes=run.after_bytes) for run in made(8, 8, 8, 8)]
+    runs[0] = replace(runs[0], settled_bytes=None)
+    runs[1] = replace(runs[1], settled_bytes=runs[1].after_bytes - 3 * MIB)
+    verdict = judge(runs)
+    assert verdict.kind == "growing"
+    assert verdict.bytes_per_run == pytest.approx(8 * MIB, rel=0.01)
+
+
+def test_readings_of_the_heap_that_are_missing_are_bridged() -> None:
+    runs = runs_of(Cell(slack=5.0, settles=False))
+    runs[3] = replace(runs[3], heap_before_bytes=None, heap_after_bytes=None)
+    assert judge(runs).kind == "steady"
+
+
+def test_a_history_of_any_length_costs_the_same() -> None:
+    runs = made(*[2.0] * 3000)
+    verdict = judge(runs)
+    assert (verdict.kind, verdict.runs) == ("growing", 3000)
+    assert len(verdict.levels) < 300
 
 
 def test_memory_that_the_allocator_keeps_is_no_leak() -> None:

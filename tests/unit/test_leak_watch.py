@@ -98,6 +98,26 @@ def test_who_asks_waits_for_the_census_that_did_not_fit():
     assert house.censuses == 2, "nothing has run since: there is nothing new to count"
 
 
+def test_who_asks_waits_for_a_collection_if_the_last_run_was_left_without_one():
+    house = House(settle_s=1.0)
+    for _ in range(6):
+        house.run(pause_s=0.1)
+    assert house.settled == 1
+    house.level -= 40  # what the collection will find to be garbage
+    [verdict] = house.watch.verdicts()
+    assert house.settled == 2
+    assert verdict.kind != "growing"
+    house.watch.verdicts()
+    assert house.settled == 2, "the last run is settled already"
+
+
+def test_who_asks_about_cells_that_do_not_grow_waits_for_nothing(house):
+    for _ in range(6):
+        house.run(kept=0)
+    house.watch.verdicts()
+    assert (house.settled, house.censuses) == (0, 0)
+
+
 def test_an_edit_begins_anew(house):
     for _ in range(4):
         house.run()
