@@ -239,6 +239,10 @@ def test_a_cell_that_never_ends_is_named(folder):
         ("", "is no notebook: "),
         ("[1, 2]", "is no notebook: "),
         ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "is no notebook: "),
+        (
+            '{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": 5}}, "cells": []}',
+            "is no notebook: the name of its kernel is 5",
+        ),
         ('{"nbformat": 9, "nbformat_minor": 0, "metadata": {}, "cells": []}', "Unsupported nbformat version 9"),
         (None, "cannot be read: No such file or directory; check the path"),
     ],
