@@ -177,8 +177,9 @@ class _Checking:
                 wanted = self._options.reruns
                 if self._repeat(kernel, cell, wanted):
                     more = reruns_wanted(cell.verdict, wanted)
-                    self._progress.more(more)
-                    self._repeat(kernel, cell, more)
+                    if more:
+                        self._progress.more(more)
+                        self._repeat(kernel, cell, more)
             self._progress.tell(cell.record())
 
     def _repeat(self, kernel: NotebookKernel, cell: _Cell, times: int) -> bool:

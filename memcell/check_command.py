@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import signal
 import sys
@@ -68,6 +69,8 @@ def run_command(options: argparse.Namespace) -> int:
     if html is not None and (html.is_dir() or not html.resolve().parent.is_dir()):
         print(f"memcell check: cannot write {str(html)!r}; name a file in a folder that exists", file=sys.stderr)
         return BROKEN
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a log that knows few characters
     asked = CheckOptions(options.reruns, options.limit_bytes, options.timeout_s or None, options.kernel, options.strict)
     checks = _check_all(options.notebooks, asked, Reporter(asked, quiet=options.json))
     status = status_of(checks)

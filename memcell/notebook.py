@@ -30,6 +30,8 @@ DEFAULT_KERNEL = "python3"
 ENDED_BY_ITSELF = "the kernel ended, as exit() and quit() make it"
 _MARK = "MEMCELL_NOTEBOOK"
 _START_S = 60
+#: Just after a cell that failed a kernel may still be turning away what comes next.
+_ASKS = 5
 #: Of answers: nothing in a notebook makes or changes this type.
 _MIME = "application/vnd.memcell+json"
 #: nbclient tells its log what it also raises.
@@ -77,10 +79,10 @@ def parse_notebook(text: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cells without an id: they get one
             notebook = nbformat.reads(text, as_version=4)
+        _kernel_name(notebook)
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                cell.source.strip()
-            cell.metadata.get("tags", [])
+                _ = cell.source.strip(), "" in cell.metadata.get("tags", [])
     except Exception as error:  # what the file holds may break the reader anywhere
         reason = str(error) or type(error).__name__
         raise NotebookError(f"is no notebook: {one_line(reason, 120)}") from error
@@ -100,7 +102,7 @@ class NotebookKernel:
     def __init__(
         self, notebook: Any, folder: Path, *, kernel_name: str | None = None, timeout_s: int | None = None
     ) -> None:
-        self.name: str = kernel_name or notebook.metadata.get("kernelspec", {}).get("name") or DEFAULT_KERNEL
+        self.name = kernel_name or _kernel_name(notebook)
         self._folder = folder
         self._timeout_s = timeout_s
         self._client: Any = NotebookClient(
@@ -184,11 +186,15 @@ class NotebookKernel:
         asked = "__import__('memcell.ipython.asked', fromlist=['Answer'])"
         code = f"(lambda m: m.Answer({expression}, {_MIME!r}))({asked})"
         self._client.kc.session.metadata = {}
-        sent = self._client.kc.execute("", silent=True, store_history=False, user_expressions={"answer": code})
-        try:
-            content = self._client.wait_for_reply(sent)["content"]
-        except DeadKernelError as error:
-            raise self._death() from error
+        content: dict[str, Any] = {}
+        for _ in range(_ASKS):
+            sent = self._client.kc.execute("", silent=True, store_history=False, user_expressions={"answer": code})
+            try:
+                content = self._client.wait_for_reply(sent)["content"]
+            except DeadKernelError as error:
+                raise self._death() from error
+            if content["status"] != "aborted":
+                break
         answer = content.get("user_expressions", {}).get("answer", content)
         if answer["status"] != "ok":
             raise NotebookError(one_line(f"{answer.get('ename')}: {answer.get('evalue')}", 200))
@@ -214,6 +220,14 @@ class NotebookKernel:
     def _end_process(self) -> None:
         if self._process is not None:
             self._process.end()
+
+
+def _kernel_name(notebook: Any) -> str:
+    """The kernel that a notebook names; like Jupyter, the usual one for a notebook that names none."""
+    name = notebook.metadata.get("kernelspec", {}).get("name") or DEFAULT_KERNEL
+    if not isinstance(name, str):
+        raise TypeError(f"the name of its kernel is {name!r}")
+    return name
 
 
 def _how_it_ended(code: int | None) -> str:

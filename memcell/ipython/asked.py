@@ -9,7 +9,6 @@ import dataclasses
 from typing import Any
 
 from IPython.core.getipython import get_ipython
-from IPython.core.interactiveshell import InteractiveShell
 
 from memcell.ipython import load
 from memcell.ipython.census import census_taker
@@ -37,15 +36,20 @@ class Answer:
 
 
 def begin() -> None:
-    """Attach memcell without a sign of it: a notebook may load it as well.
+    """Attach memcell without a sign of it: a notebook may load it as well, and what it has loaded already serves.
 
     Loaded this way the shell does not list it as an extension, so that the notebook's own ``%load_ext memcell`` prints
     no "already loaded".
     """
-    shell = get_ipython()
+    shell, session = get_ipython(), get_session()
     if shell is None:
         raise RuntimeError("this kernel has no IPython shell")
-    _attach(shell)
+    load(shell)
+    session.take_census = census_taker(shell, _CENSUS_DEADLINE_S)
+    session.leaks.be_thorough()
+    settings = next(one for one in shell.configurables if isinstance(one, Memcell))
+    # What is checked is the notebook: memcell says nothing in it, and gives nothing back.
+    settings.show, settings.auto_clean, settings.auto_clean_every, settings.after_run = "never", "never", 0, "keep"
 
 
 def last_run(cell: str) -> dict[str, Any]:
@@ -57,8 +61,8 @@ def last_run(cell: str) -> dict[str, Any]:
     """
     shell, session = get_ipython(), get_session()
     last = session.history[-1] if len(session.history) else None
-    if shell is not None:
-        _attach(shell)  # the cell may have unloaded memcell
+    if not session.is_attached(shell):
+        begin()  # the cell has unloaded memcell
     return {
         "run": last.to_dict() if last is not None and last.cell == cell else None,
         "exits": bool(getattr(shell, "exit_now", False)),
@@ -79,15 +83,3 @@ def runs() -> list[dict[str, Any]]:
 def limit() -> dict[str, Any]:
     """The limit that applies to the kernel."""
     return dataclasses.asdict(get_session().limit())
-
-
-def _attach(shell: InteractiveShell) -> None:
-    session = get_session()
-    if session.is_attached(shell):
-        return
-    load(shell)
-    session.take_census = census_taker(shell, _CENSUS_DEADLINE_S)
-    session.leaks.be_thorough()
-    settings = next(one for one in shell.configurables if isinstance(one, Memcell))
-    # What is checked is the notebook: memcell says nothing in it, and gives nothing back.
-    settings.show, settings.auto_clean, settings.auto_clean_every, settings.after_run = "never", "never", 0, "keep"

@@ -24,6 +24,10 @@ def collect(size):
     cache = collect.__dict__.setdefault("_metadata_cache", {})
     cache[len(cache)] = bytearray(size)
 """
+#: A kernel in whose environment memcell is not installed.
+_WITHOUT_MEMCELL = (
+    "import sys; sys.modules['memcell'] = None; from ipykernel import kernelapp; kernelapp.launch_new_instance()"
+)
 _LEAK = "minitrace.collect(16_000_000)"
 
 
@@ -239,6 +243,10 @@ def test_a_cell_that_never_ends_is_named(folder):
         ("", "is no notebook: "),
         ("[1, 2]", "is no notebook: "),
         ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "is no notebook: "),
+        (
+            '{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": 5}}, "cells": []}',
+            "is no notebook: the name of its kernel is 5",
+        ),
         ('{"nbformat": 9, "nbformat_minor": 0, "metadata": {}, "cells": []}', "Unsupported nbformat version 9"),
         (None, "cannot be read: No such file or directory; check the path"),
     ],
@@ -277,6 +285,31 @@ def test_a_kernel_that_is_not_there_is_named_with_those_that_are(folder):
     assert status == 2
     assert "kernel 'no-such' is not installed; installed: " in out
     assert folder.check("other.ipynb", "--kernel", "python3")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "language", "words"),
+    [
+        (["Rscript", "{connection_file}"], "R", "kernel 'mine' is for R; memcell looks into Python kernels only"),
+        (["/no/such/python", "{connection_file}"], "python", "kernel 'mine' does not start: "),
+        ([sys.executable, "-c", "raise SystemExit('no kernel here')"], "python", "does not start: no kernel here"),
+        (
+            [sys.executable, "-c", _WITHOUT_MEMCELL, "-f", "{connection_file}"],
+            "python",
+            "kernel 'mine' cannot load memcell (ModuleNotFoundError: ",
+        ),
+    ],
+    ids=["language", "missing", "crash", "no memcell"],
+)
+def test_a_kernel_that_cannot_be_used_is_named(folder, monkeypatch, argv, language, words):
+    spec = folder.path / "jupyter" / "kernels" / "mine" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": argv, "display_name": "mine", "language": language}))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder.path / "jupyter"))
+    folder.notebook("x.ipynb", "x = 1")
+    status, out, err = folder.check("x.ipynb", "--kernel", "mine")
+    assert (status, err) == (2, "")
+    assert words in out.splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,13 @@ def test_the_notebook_may_load_and_unload_memcell(checked, capsys):
     assert asked.last_run("b")["run"]["cell"] == "b"
 
 
+def test_memcell_that_is_loaded_already_is_made_silent_and_thorough(shell, capsys):
+    asked.begin()
+    shell.run_cell("big = bytearray(80_000_000)", cell_id="a")
+    assert asked.last_run("a")["run"]["settled_bytes"] is not None
+    assert capsys.readouterr().out == ""
+
+
 def test_a_leak_is_told_with_its_culprit(checked):
     checked.run_cell("keep = []", cell_id="a")
     for _ in range(6):
