@@ -126,9 +126,11 @@ class Hooks:
 
     def _finish(self, entry: _Entry, error: BaseException | None) -> None:
         run = self._session.close(entry.run, outcome_of(error))
-        self._was_stopped = self._was_stopped or run.outcome == "limit"
-        if run.outcome == "limit" and not isinstance(error, MemoryLimitExceeded):
-            self._guarded("showing", self._frontend.show_notice, Notice(str(self._session.limits.stopped)))
+        stopped = self._session.limits.stopped
+        self._was_stopped = self._was_stopped or stopped is not None
+        if stopped is not None and not isinstance(error, MemoryLimitExceeded):
+            why = f"the code caught the error and went on: {stopped}" if run.outcome == "ok" else str(stopped)
+            self._guarded("showing", self._frontend.show_notice, Notice(why))
         if entry.options is not None and entry.options.output:
             self._shell.user_ns[entry.options.output] = run
         self._guarded("showing", self._show, entry, run)

@@ -268,7 +268,7 @@ class Stopper:
             return
         low, high = _HEADROOM_BYTES
         self._air_at = now
-        self._act(lambda: self._set_bound(data + min(high, max(low, room // 2))))
+        self._act(lambda: self._set_bound(data + min(high, max(low, room // 8))))
 
     def _set_bound(self, value: int) -> None:
         self._orders.note_bound(self._kernel.bound_data(value), value)

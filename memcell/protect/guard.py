@@ -323,8 +323,10 @@ class Guard:
         frames = entry.code.frames(frame)
         stop = entry.stop or self._note_stop(found, frames)
         message = self._explain(stop)
-        if self._told is not None:
-            self._lift(self._told)  # an error that cannot be shown for want of memory helps nobody
+        if self._told is not None and (force == 1 or not frames):
+            # An error that cannot be shown for want of memory helps nobody. But code that has swallowed it once would
+            # go on to fill what it is given.
+            self._lift(self._told)
         if not frames:
             entry.code.cancel()
             return
