@@ -163,10 +163,10 @@ class Hooks:
     def _relieve_stopped(self) -> None:
         """Give back what a stopped cell left, before its remains let the next one be stopped, too.
 
-        Its traceback holds the variables of its functions; what it freed, or the user has deleted since, may lie in
-        the heap.
+        Its traceback holds the variables of its functions, partly in cycles; what it freed, or the user has deleted
+        since, may lie in the heap.
         """
-        report = self._session.clean("traceback", "trim")
+        report = self._session.clean("traceback", "gc", "trim", automatic=True)
         if report.freed_bytes >= NOTABLE_BYTES:
             self.tell(Notice("cleaned: what the stopped cell had left", report))
         self._was_stopped = not self._session.limits.has_room()

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from memcell.errors import MemoryLimitExceeded
-from memcell.protect.cell_threads import stop_threads_since
+from memcell.protect.cell_threads import stop_threads_since, threads_since
 from memcell.protect.frames import insist, stop_insisting, variables_of
 from memcell.protect.policy import Thresholds
 from memcell.records import Ceiling, ObjectSize, Stop
@@ -299,6 +299,7 @@ class Guard:
     # At a signal
 
     def _hear(self, _number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True  # the traceback is to end in the user's code
         orders = self._told
         if orders is None or not self._entries:
             return
@@ -319,13 +320,16 @@ class Guard:
                 self._is_stopping = False
 
     def _stop(self, force: int, found: tuple[int, int, int, int], frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         entry = self._owner(found[0])[0]
         frames = entry.code.frames(frame)
+        # An error that cannot be made or shown for want of memory helps nobody. But code that has swallowed it once,
+        # and threads beside it, would go on to fill what they are given.
+        if self._told is not None and (force == 1 or not frames) and not threads_since(entry.began):
+            self._lift(self._told)
         stop = entry.stop or self._note_stop(found, frames)
         message = self._explain(stop)
         if self._told is not None and (force == 1 or not frames):
-            # An error that cannot be shown for want of memory helps nobody. But code that has swallowed it once would
-            # go on to fill what it is given.
             self._lift(self._told)
         if not frames:
             entry.code.cancel()
