@@ -31,8 +31,8 @@ SIGINT = 2
 SHORTEST_S, LONGEST_S = 0.01, 0.05
 _FILLS_PER_S = 8 << 30
 
-#: The main thread has not come to the handler after this time: C code keeps it.
-INTERRUPT_AFTER_S = 0.05
+#: The main thread has not come to the handler after this time: C code keeps it, or it waits.
+INTERRUPT_AFTER_S, INTERRUPT_AGAIN_S = 0.05, 0.5
 #: Nothing helped: let allocations fail. Only now, because some libraries abort then.
 BOUND_AFTER_S = 0.2
 #: More growth than this after the handler ran: the user's code has swallowed the exception.
@@ -129,7 +129,7 @@ class Stopper:
         self._count = 0
         self._first = self._last = self._tried = 0.0
         self._own_then = 0
-        self._has_interrupted = False
+        self._interrupt_at = 0.0
         self._libraries: frozenset[str] = frozenset()
         self._air_at, self._airs = 0.0, 0
 
@@ -232,10 +232,10 @@ class Stopper:
         is_growing = own > self._own_then + SWALLOWED_BYTES
         # Death may come before the time is up: half of the room above the stopping level is gone.
         is_urgent = slot.limit > slot.stop and level > (slot.stop + slot.limit) / 2
-        if not is_heard and now - self._last >= INTERRUPT_AFTER_S and not self._has_interrupted:
-            self._has_interrupted = True
+        if not is_heard and now >= self._interrupt_at:
             # It ends a wait, and what listens to it. Elsewhere it would do no more than the first signal.
             if self._kernel.is_waiting() or any(name.startswith(LISTENING) for name in self._libraries):
+                self._interrupt_at = now + INTERRUPT_AGAIN_S
                 self._act(lambda: self._signal(SIGINT), interrupt=True)
         if (is_growing or not is_heard) and (now - self._first >= BOUND_AFTER_S or is_urgent):
             self._bound(now, data, slot.limit - slot.stop)
@@ -245,7 +245,7 @@ class Stopper:
 
     def _fire(self, now: float, slot: int, level: int, own: int, children: int) -> None:
         self._force += 1
-        self._last, self._own_then, self._has_interrupted = now, own, False
+        self._last, self._own_then, self._interrupt_at = now, own, now + INTERRUPT_AFTER_S
         self._orders.note_found(slot, level, own, children)
         word = self._orders.signal()
         # A user who took the signal for other ends gets what Ctrl-C does.

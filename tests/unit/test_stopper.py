@@ -166,6 +166,14 @@ def test_a_main_thread_that_waits_gets_ctrl_c_too():
     assert scene.tick(902, after=0.04) == []
     assert scene.tick(903, after=0.02) == ["SIGINT"]
     assert scene.tick(904, after=0.02) == []
+    assert scene.tick(904, after=0.5)[0] == "SIGINT"
+
+
+def test_one_that_begins_to_wait_only_later_gets_it_then():
+    scene = stopped(limit=5000)
+    assert scene.tick(902, after=0.1) == []
+    scene.kernel.waiting = True
+    assert scene.tick(903) == ["SIGINT"]
 
 
 def test_one_that_computes_gets_ctrl_c_only_if_a_library_listens_to_it():
