@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from memcell.errors import MemoryLimitExceeded
-from memcell.protect.cell_threads import stop_threads_since, threads_since
+from memcell.protect.cell_threads import stop_threads_since
 from memcell.protect.frames import insist, stop_insisting, variables_of
 from memcell.protect.policy import Thresholds
 from memcell.records import Ceiling, ObjectSize, Stop
@@ -33,6 +33,8 @@ _SIGNAL = int(getattr(signal, "SIGURG", 0))  # Windows has none, and no watcher
 _GROWN_BYTES, _GROWN_FRACTION = 8 * MIB, 0.01
 #: How long the end of a run waits for a signal that is under way. The watcher takes about a millisecond for one.
 _FIRES_WITHIN_S = 0.1
+#: The force of the third firing; the watcher limits such a run's memory (``SWALLOWED_TWICE`` there as well).
+SWALLOWED_TWICE = 3
 #: How long a stopped run's threads are watched for further growth.
 _THREADS_END_WITHIN_S = 0.3
 
@@ -191,7 +193,7 @@ class Guard:
     def close(self) -> None:
         """Let go of the signal. May be called twice."""
         thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(10.0)
         if self._is_listening and _is_main_thread():
             if signal.getsignal(signal.SIGURG) == self._hear:
@@ -311,7 +313,7 @@ class Guard:
             self._start_relief(words, found)
         if force > 1:
             # Memory has grown although the main thread was stopped: perhaps the run's threads fill it.
-            _thread.start_new_thread(stop_threads_since, (self._owner(found[0])[0].began,))
+            stop_threads_since(self._owner(found[0])[0].began)
         if force and not self._is_stopping:
             self._is_stopping = True  # threads may go on while the error is made, and the watcher come again
             try:
@@ -323,14 +325,12 @@ class Guard:
         __tracebackhide__ = True
         entry = self._owner(found[0])[0]
         frames = entry.code.frames(frame)
-        # An error that cannot be made or shown for want of memory helps nobody. But code that has swallowed it once,
-        # and threads beside it, would go on to fill what they are given.
-        if self._told is not None and (force == 1 or not frames) and not threads_since(entry.began):
+        if self._told is not None and (force < SWALLOWED_TWICE or not frames):
+            # An error that cannot be made or shown for want of memory helps nobody. But code that swallows it again and
+            # again would go on to fill what it is given.
             self._lift(self._told)
         stop = entry.stop or self._note_stop(found, frames)
         message = self._explain(stop)
-        if self._told is not None and (force == 1 or not frames):
-            self._lift(self._told)
         if not frames:
             entry.code.cancel()
             return
@@ -365,12 +365,14 @@ class Guard:
         _, limit_bytes, source = self._owner(found[0])
         near = Near(found[1], limit_bytes, source, is_clean_due=bool(words & 2))
         # Starting a Thread takes locks as well: that, too, is done beside the main thread.
-        _thread.start_new_thread(self._relieve_in_thread, (near,))
+        with contextlib.suppress(RuntimeError):  # no memory for a thread: the run is about to be stopped anyway
+            _thread.start_new_thread(self._relieve_in_thread, (near,))
 
     def _relieve_in_thread(self, near: Near) -> None:
         thread = threading.Thread(target=self._relieve, args=(near,), name="memcell-guard", daemon=True)
         self._thread = thread
-        thread.start()
+        with contextlib.suppress(RuntimeError):
+            thread.start()
 
 
 def _from(levels: _Levels, own_bytes: int) -> _Levels:
