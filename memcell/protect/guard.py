@@ -11,6 +11,7 @@ Only the main thread can be interrupted, so only runs there are guarded.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import signal
 import threading
 import time
@@ -310,7 +311,8 @@ class Guard:
             force = 0  # what there is to hear is about an earlier run
         if words & ~self._words:
             self._words |= words
-            self._start_relief(words, found)
+            with contextlib.suppress(Exception):  # a warning is not worth an error in the user's code
+                self._start_relief(words, found)
         if force > 1:
             # Memory has grown although the main thread was stopped: perhaps the run's threads fill it.
             stop_threads_since(self._owner(found[0])[0].began)
@@ -365,13 +367,12 @@ class Guard:
         _, limit_bytes, source = self._owner(found[0])
         near = Near(found[1], limit_bytes, source, is_clean_due=bool(words & 2))
         # Starting a Thread takes locks as well: that, too, is done beside the main thread.
-        with contextlib.suppress(RuntimeError):  # no memory for a thread: the run is about to be stopped anyway
-            _thread.start_new_thread(self._relieve_in_thread, (near,))
+        _thread.start_new_thread(self._relieve_in_thread, (near,))
 
     def _relieve_in_thread(self, near: Near) -> None:
         thread = threading.Thread(target=self._relieve, args=(near,), name="memcell-guard", daemon=True)
         self._thread = thread
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError):  # no memory for a thread: the run is about to be stopped anyway
             thread.start()
 
 
