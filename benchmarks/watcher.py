@@ -30,6 +30,7 @@ def run(quick: bool) -> list[str]:
         "between runs (asleep)": "parked",
         "during a run": "running",
         "during a run, a child of 300 MiB": "child",
+        "during a run close to its limit": "limit",
     }
     own = []
     for label, state in states.items():
@@ -58,6 +59,15 @@ def run(quick: bool) -> list[str]:
 
 # In a process of its own
 
+#: What a run takes to be guarded closely, and how far above that its limit is: close enough to be looked at most often.
+_GROWN, _SPARE = 32 * MIB, 24 * MIB
+
+
+def _limit() -> int:
+    from memcell.session import get_session
+
+    return get_session().limits.used_bytes() + _GROWN + _SPARE
+
 
 def watch(state: str, seconds: float) -> dict[str, float]:
     """The watcher's share of a processor in per cent, and its PSS in MiB."""
@@ -71,9 +81,11 @@ def watch(state: str, seconds: float) -> dict[str, float]:
             time.sleep(_PARKED_S)
             cpu = _share(watcher, seconds)
         else:
-            with memcell.watch("run"):
+            with memcell.watch("run", limit=_limit() if state == "limit" else None):
+                ballast = bytearray(b"x") * _GROWN if state == "limit" else None
                 time.sleep(0.2)
                 cpu = _share(watcher, seconds)
+                del ballast
         return {"cpu": cpu, "pss": watcher.memory_full_info().pss / MIB}
 
 

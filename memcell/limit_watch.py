@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from memcell.measure.limits import LimitReader
 
 #: For how long the variables of a run that is being stopped are sized, and how many are named.
-_SIZING_S = 0.1
+_SIZING_S = 0.3
 _LARGEST = 3
 
 
@@ -44,8 +44,8 @@ class LimitWatch:
         relieve: Called in a thread when a run comes near a limit.
 
     Attributes:
-        stopped: The error of the last run that was stopped; also where it ended by another, such as the
-            ``MemoryError`` of an allocation that was refused.
+        stopped: Why the run that ended last was stopped, also where it ended by another error, such as the
+            ``MemoryError`` of an allocation that was refused; None if it was not stopped.
     """
 
     def __init__(
@@ -145,8 +145,7 @@ class LimitWatch:
     def disarm(self, run: OpenRun) -> bool:
         """Guard a run no more; tells whether it was stopped."""
         stop = self._guard.disarm(run)
-        if stop is not None:
-            self.stopped = MemoryLimitExceeded(_explain(stop), stop)
+        self.stopped = None if stop is None else MemoryLimitExceeded(_explain(stop), stop)
         return stop is not None
 
     def close(self) -> None:

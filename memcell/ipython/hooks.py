@@ -214,9 +214,11 @@ class Hooks:
         if entry.top is not None:
             self._guarded("--top", self._end_top, entry, entry.top)
         run = self._session.close(entry.run, outcome_of(error))
-        self._was_stopped = self._was_stopped or run.outcome == "limit"
-        if run.outcome == "limit" and not isinstance(error, MemoryLimitExceeded):
-            self._guarded("showing", self._frontend.show_notice, Notice(str(self._session.limits.stopped)))
+        stopped = self._session.limits.stopped
+        self._was_stopped = self._was_stopped or stopped is not None
+        if stopped is not None and not isinstance(error, MemoryLimitExceeded):
+            why = f"the code caught the error and went on: {stopped}" if run.outcome == "ok" else str(stopped)
+            self._guarded("showing", self._frontend.show_notice, Notice(why))
         if entry.asked is not None:
             self._guarded("repeating", entry.asked.tell, run, fresh)
             return
@@ -266,10 +268,10 @@ class Hooks:
     def _relieve_stopped(self) -> None:
         """Give back what a stopped cell left, before its remains let the next one be stopped, too.
 
-        Its traceback holds the variables of its functions; what it freed, or the user has deleted since, may lie in
-        the heap.
+        Its traceback holds the variables of its functions, partly in cycles; what it freed, or the user has deleted
+        since, may lie in the heap.
         """
-        report = self._session.clean("traceback", "trim")
+        report = self._session.clean("traceback", "gc", "trim", automatic=True)
         if report.freed_bytes >= NOTABLE_BYTES:
             self.tell(Notice("cleaned: what the stopped cell had left", report))
         self._was_stopped = not self._session.limits.has_room()

@@ -31,12 +31,14 @@ SIGINT = 2
 SHORTEST_S, LONGEST_S = 0.01, 0.05
 _FILLS_PER_S = 8 << 30
 
-#: The main thread has not come to the handler after this time: C code keeps it.
-INTERRUPT_AFTER_S = 0.05
+#: The main thread has not come to the handler after this time: C code keeps it, or it waits.
+INTERRUPT_AFTER_S, INTERRUPT_AGAIN_S = 0.05, 0.5
 #: Nothing helped: let allocations fail. Only now, because some libraries abort then.
 BOUND_AFTER_S = 0.2
 #: More growth than this after the handler ran: the user's code has swallowed the exception.
 SWALLOWED_BYTES = 16 * MIB
+#: The force of the third firing.
+SWALLOWED_TWICE = 3
 #: CPython can spin for ever where not even the error can be allocated, and crawls where each small object first tries
 #: for a new arena in vain: such a process gets some air.
 AIR_BYTES, AIR_AFTER_S, AIR_TIMES = 32 * MIB, 0.3, 8
@@ -129,7 +131,7 @@ class Stopper:
         self._count = 0
         self._first = self._last = self._tried = 0.0
         self._own_then = 0
-        self._has_interrupted = False
+        self._interrupt_at = 0.0
         self._libraries: frozenset[str] = frozenset()
         self._air_at, self._airs = 0.0, 0
 
@@ -232,12 +234,12 @@ class Stopper:
         is_growing = own > self._own_then + SWALLOWED_BYTES
         # Death may come before the time is up: half of the room above the stopping level is gone.
         is_urgent = slot.limit > slot.stop and level > (slot.stop + slot.limit) / 2
-        if not is_heard and now - self._last >= INTERRUPT_AFTER_S and not self._has_interrupted:
-            self._has_interrupted = True
-            # It ends a wait, and what listens to it. Elsewhere it would do no more than the first signal.
-            if self._kernel.is_waiting() or any(name.startswith(LISTENING) for name in self._libraries):
-                self._act(lambda: self._signal(SIGINT), interrupt=True)
-        if (is_growing or not is_heard) and (now - self._first >= BOUND_AFTER_S or is_urgent):
+        if not is_heard and now >= self._interrupt_at and self._would_interrupt():
+            self._interrupt_at = now + INTERRUPT_AGAIN_S
+            self._act(lambda: self._signal(SIGINT), interrupt=True)
+        # Code that has heard it is given the memory to show its error, unless it goes on and on.
+        is_deaf = not is_heard or (is_growing and self._force >= SWALLOWED_TWICE)
+        if is_deaf and (now - self._first >= BOUND_AFTER_S or is_urgent):
             self._bound(now, data, slot.limit - slot.stop)
         is_pinned = self._give_air(now, data)
         if is_heard and (is_growing or is_pinned) and now - self._last >= INTERRUPT_AFTER_S:
@@ -245,7 +247,7 @@ class Stopper:
 
     def _fire(self, now: float, slot: int, level: int, own: int, children: int) -> None:
         self._force += 1
-        self._last, self._own_then, self._has_interrupted = now, own, False
+        self._last, self._own_then, self._interrupt_at = now, own, now + INTERRUPT_AFTER_S
         self._orders.note_found(slot, level, own, children)
         word = self._orders.signal()
         # A user who took the signal for other ends gets what Ctrl-C does.
@@ -254,6 +256,10 @@ class Stopper:
         self._count = self._orders.state()[1]
         if self._force == 1:
             self._libraries = self._kernel.libraries()
+
+    def _would_interrupt(self) -> bool:
+        """Whether SIGINT does more than the first signal: it ends a wait, and what listens to it."""
+        return self._kernel.is_waiting() or any(name.startswith(LISTENING) for name in self._libraries)
 
     def _bound(self, now: float, data: int, room: int) -> None:
         if self._orders.bound() is not None or now - self._tried < BOUND_AFTER_S:
@@ -268,7 +274,7 @@ class Stopper:
             return
         low, high = _HEADROOM_BYTES
         self._air_at = now
-        self._act(lambda: self._set_bound(data + min(high, max(low, room // 2))))
+        self._act(lambda: self._set_bound(data + min(high, max(low, room // 8))))
 
     def _set_bound(self, value: int) -> None:
         self._orders.note_bound(self._kernel.bound_data(value), value)

@@ -11,6 +11,7 @@ Only the main thread can be interrupted, so only runs there are guarded.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import signal
 import threading
 import time
@@ -33,6 +34,8 @@ _SIGNAL = int(getattr(signal, "SIGURG", 0))  # Windows has none, and no watcher
 _GROWN_BYTES, _GROWN_FRACTION = 8 * MIB, 0.01
 #: How long the end of a run waits for a signal that is under way. The watcher takes about a millisecond for one.
 _FIRES_WITHIN_S = 0.1
+#: The force of the third firing; the watcher limits such a run's memory (``SWALLOWED_TWICE`` there as well).
+SWALLOWED_TWICE = 3
 #: How long a stopped run's threads are watched for further growth.
 _THREADS_END_WITHIN_S = 0.3
 
@@ -191,7 +194,7 @@ class Guard:
     def close(self) -> None:
         """Let go of the signal. May be called twice."""
         thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(10.0)
         if self._is_listening and _is_main_thread():
             if signal.getsignal(signal.SIGURG) == self._hear:
@@ -299,6 +302,7 @@ class Guard:
     # At a signal
 
     def _hear(self, _number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True  # the traceback is to end in the user's code
         orders = self._told
         if orders is None or not self._entries:
             return
@@ -307,10 +311,11 @@ class Guard:
             force = 0  # what there is to hear is about an earlier run
         if words & ~self._words:
             self._words |= words
-            self._start_relief(words, found)
+            with contextlib.suppress(Exception):  # a warning is not worth an error in the user's code
+                self._start_relief(words, found)
         if force > 1:
             # Memory has grown although the main thread was stopped: perhaps the run's threads fill it.
-            _thread.start_new_thread(stop_threads_since, (self._owner(found[0])[0].began,))
+            stop_threads_since(self._owner(found[0])[0].began)
         if force and not self._is_stopping:
             self._is_stopping = True  # threads may go on while the error is made, and the watcher come again
             try:
@@ -319,12 +324,15 @@ class Guard:
                 self._is_stopping = False
 
     def _stop(self, force: int, found: tuple[int, int, int, int], frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         entry = self._owner(found[0])[0]
         frames = entry.code.frames(frame)
+        if self._told is not None and (force < SWALLOWED_TWICE or not frames):
+            # An error that cannot be made or shown for want of memory helps nobody. But code that swallows it again and
+            # again would go on to fill what it is given.
+            self._lift(self._told)
         stop = entry.stop or self._note_stop(found, frames)
         message = self._explain(stop)
-        if self._told is not None:
-            self._lift(self._told)  # an error that cannot be shown for want of memory helps nobody
         if not frames:
             entry.code.cancel()
             return
@@ -364,7 +372,8 @@ class Guard:
     def _relieve_in_thread(self, near: Near) -> None:
         thread = threading.Thread(target=self._relieve, args=(near,), name="memcell-guard", daemon=True)
         self._thread = thread
-        thread.start()
+        with contextlib.suppress(RuntimeError):  # no memory for a thread: the run is about to be stopped anyway
+            thread.start()
 
 
 def _from(levels: _Levels, own_bytes: int) -> _Levels:

@@ -166,6 +166,14 @@ def test_a_main_thread_that_waits_gets_ctrl_c_too():
     assert scene.tick(902, after=0.04) == []
     assert scene.tick(903, after=0.02) == ["SIGINT"]
     assert scene.tick(904, after=0.02) == []
+    assert scene.tick(904, after=0.5)[0] == "SIGINT"
+
+
+def test_one_that_begins_to_wait_only_later_gets_it_then():
+    scene = stopped(limit=5000)
+    assert scene.tick(902, after=0.1) == []
+    scene.kernel.waiting = True
+    assert scene.tick(903) == ["SIGINT"]
 
 
 def test_one_that_computes_gets_ctrl_c_only_if_a_library_listens_to_it():
@@ -180,7 +188,7 @@ def test_one_that_computes_gets_ctrl_c_only_if_a_library_listens_to_it():
 def test_after_a_while_allocations_are_refused_and_then_again_allowed():
     scene = stopped(limit=2000)
     assert scene.tick(910, after=0.19) == []
-    assert scene.tick(911, after=0.02) == ["bound 500"]
+    assert scene.tick(911, after=0.02) == ["bound 437"]
     scene.hear()
     scene.orders.forbid()
     assert scene.tick(911) == ["restored"]
@@ -190,7 +198,7 @@ def test_after_a_while_allocations_are_refused_and_then_again_allowed():
 def test_sooner_if_half_of_the_room_is_gone():
     scene = stopped()
     assert scene.tick(945) == []
-    assert scene.tick(955) == ["bound 350"]
+    assert scene.tick(955) == ["bound 332"]
 
 
 def test_never_with_polars_which_would_abort():
@@ -206,7 +214,7 @@ def test_not_while_a_library_is_being_imported():
     scene.kernel.mapped |= {"libtorch_cpu.so"}
     assert scene.tick(990, after=0.3) == []
     assert scene.tick(991, after=0.1) == []
-    assert scene.tick(992, after=0.2) == ["bound 350"]
+    assert scene.tick(992, after=0.2) == ["bound 332"]
 
 
 def test_code_that_swallows_the_error_and_goes_on_is_told_again_with_more_force():
@@ -239,13 +247,13 @@ def test_once_there_is_room_again_it_begins_gently():
 def test_a_process_that_is_stuck_at_its_bound_gets_air_but_not_for_ever():
     scene = stopped()
     scene.tick(990, after=0.3)
-    assert scene.kernel.soft == 350 * MIB
-    scene.kernel.data = 350
+    assert scene.kernel.soft == 332 * MIB
+    scene.kernel.data = 332
     given = []
     for _ in range(20):
         given += [done for done in scene.tick(991, after=0.4) if str(done).startswith("bound")]
         scene.kernel.data = scene.kernel.soft // MIB
-    assert given == [f"bound {350 + 32 * n}" for n in range(1, 9)]
+    assert given == [f"bound {332 + 32 * n}" for n in range(1, 9)]
 
 
 def test_without_a_handler_the_signal_is_not_sent():

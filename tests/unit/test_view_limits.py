@@ -1,0 +1,67 @@
+"""How limits are worded."""
+
+from __future__ import annotations
+
+from memcell.records import Limit, LimitInfo, ObjectSize, Stop
+from memcell.units import GIB, MIB
+from memcell.view.limits import limit_lines, near_message, stop_message
+
+_TRY = (
+    "try %memtop (what is large), %memclean (caches), %%memwatch --isolate (in a process of its own), or a higher limit"
+    " with %memlimit"
+)
+
+
+def test_a_stop_says_what_was_used_of_which_limit_what_holds_it_and_what_to_try():
+    stop = Stop(
+        used_bytes=973 * MIB,
+        limit_bytes=GIB,
+        source="setting",
+        grown_bytes=870 * MIB,
+        children_bytes=300 * MIB,
+        largest=(ObjectSize("data", "list", 512 * MIB), ObjectSize("half", "dict", 9 * MIB, complete=False)),
+    )
+    assert stop_message(stop).split("\n") == [
+        "973.0 MiB of 1.00 GiB (%memlimit) in use; what ran has grown by 870.0 MiB and was stopped",
+        "child processes hold 300.0 MiB of it; %memprocs lists them",
+        "largest variables: data 512.0 MiB, half ≥ 9.0 MiB",
+        _TRY,
+    ]
+
+
+def test_what_is_not_worth_saying_is_left_out():
+    stop = Stop(973 * MIB, GIB, "cgroup v2 /user", -MIB, 1000, (ObjectSize("small", "int", 28),))
+    assert stop_message(stop).split("\n") == [
+        "973.0 MiB of 1.00 GiB (cgroup v2 /user) in use; what ran has grown by 0.0 MiB and was stopped",
+        _TRY,
+    ]
+
+
+def test_a_limit_that_is_near():
+    near = near_message(740 * MIB, GIB, "host")
+    assert near == "740 MiB of 1 GiB (the machine), 72%, in use during the run"
+
+
+def test_the_limit_its_source_and_the_steps_on_the_way_to_it():
+    info = LimitInfo(
+        Limit(GIB, 500 * MIB, "MEM_LIMIT"), 700 * MIB, 800 * MIB, 950 * MIB, own_bytes=100 * MIB, note="a note"
+    )
+    assert limit_lines(info) == [
+        "memory limit: 1.00 GiB (MEM_LIMIT); 500.0 MiB (49%) in use",
+        "this kernel and its children: 100.0 MiB that cannot be dropped",
+        "memcell warns at 700.0 MiB (68%), cleans at 800.0 MiB (78%), stops the cell that grows at 950.0 MiB (93%)",
+        "a note",
+    ]
+
+
+def test_steps_that_do_not_happen_are_not_told():
+    info = LimitInfo(Limit(GIB, 100 * MIB, "setting"), 700 * MIB, None, None, own_bytes=100 * MIB)
+    assert limit_lines(info) == [
+        "memory limit: 1.00 GiB (%memlimit); 100.0 MiB (10%) in use",
+        "memcell warns at 700.0 MiB (68%)",
+    ]
+
+
+def test_no_limit():
+    info = LimitInfo(Limit(None, None, "off"), None, None, None, own_bytes=100 * MIB)
+    assert limit_lines(info) == ["memory limit: none (off); this kernel uses 100.0 MiB"]
