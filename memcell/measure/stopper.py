@@ -288,6 +288,8 @@ class Stopper:
             return False
         self._air_at = now
         self._airs += 1
+        if self._force >= SWALLOWED_TWICE:
+            return True  # which would use the air to go on
         before, value = bound
 
         def raise_bound() -> None:
