@@ -134,5 +134,6 @@ OVERFLOWS = {
         "import ctypes\nlibc = ctypes.CDLL(None)\nnumbers = (ctypes.c_int * 2000)(*range(2000))\n"
         "@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)\n"
         f"def compare(one, other):\n    if len(data) < {CAP}: data.append({_BLOCK})\n    return 0",
+        why="ctypes prints and drops an error that is raised in a callback, so only refused allocations stop it",
     ),
 }

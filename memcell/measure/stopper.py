@@ -37,6 +37,8 @@ INTERRUPT_AFTER_S, INTERRUPT_AGAIN_S = 0.05, 0.5
 BOUND_AFTER_S = 0.2
 #: More growth than this after the handler ran: the user's code has swallowed the exception.
 SWALLOWED_BYTES = 16 * MIB
+#: It is told so again no sooner than this.
+AGAIN_AFTER_S = 0.02
 #: The force of the third firing.
 SWALLOWED_TWICE = 3
 #: CPython can spin for ever where not even the error can be allocated, and crawls where each small object first tries
@@ -239,10 +241,10 @@ class Stopper:
             self._act(lambda: self._signal(SIGINT), interrupt=True)
         # Code that has heard it is given the memory to show its error, unless it goes on and on.
         is_deaf = not is_heard or (is_growing and self._force >= SWALLOWED_TWICE)
-        if is_deaf and (now - self._first >= BOUND_AFTER_S or is_urgent):
+        if is_deaf and (now - self._first >= BOUND_AFTER_S or is_urgent or self._force >= SWALLOWED_TWICE):
             self._bound(now, data, slot.limit - slot.stop)
         is_pinned = self._give_air(now, data)
-        if is_heard and (is_growing or is_pinned) and now - self._last >= INTERRUPT_AFTER_S:
+        if is_heard and (is_growing or is_pinned) and now - self._last >= AGAIN_AFTER_S:
             self._fire(now, number, level, own, children)
 
     def _fire(self, now: float, slot: int, level: int, own: int, children: int) -> None:
@@ -286,6 +288,8 @@ class Stopper:
             return False
         self._air_at = now
         self._airs += 1
+        if self._force >= SWALLOWED_TWICE:
+            return True  # which would use the air to go on
         before, value = bound
 
         def raise_bound() -> None:
