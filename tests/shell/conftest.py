@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -46,14 +47,21 @@ def _left(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 def make_shell() -> Iterator[Callable[..., InteractiveShell]]:
     """Makes a fresh shell, which is what ``get_ipython()`` returns until the end of the test."""
 
+    made: list[InteractiveShell] = []
+
     def make(config: Config | None = None) -> InteractiveShell:
         config = config or Config()
         config.HistoryManager.enabled = False  # no file
         config.InteractiveShell.colors = "nocolor"
-        return InteractiveShell.instance(config=config)
+        made.append(InteractiveShell.instance(config=config))
+        return made[-1]
 
     yield make
     InteractiveShell.clear_instance()
+    for shell in made:  # which IPython keeps to the end of the process, with the variables of the test
+        shell.atexit_operations()
+        atexit.unregister(shell.atexit_operations)
+        shell.reset(new_session=False)
 
 
 @pytest.fixture
