@@ -219,9 +219,8 @@ class WatcherSampler:
     def _stop(self) -> None:
         if self._curve is not None and self._buffer is not None:
             os.close(self._pipe)  # the watcher sees the end of the pipe and ends
-            self._buffer.close()
-            self._buffer = self._curve = self._orders = None
-            self.notes = None  # closed when nobody writes into it any more
+            # The memory goes with the last who writes into it: a run that is being guarded may still do.
+            self._buffer = self._curve = self._orders = self.notes = None
             self._pid = None
 
 

@@ -200,6 +200,8 @@ class Guard:
             if signal.getsignal(signal.SIGURG) == self._hear:
                 signal.signal(signal.SIGURG, self._previous)
             self._is_listening = False
+        if not self._entries:
+            self._told = None
 
     def forget_parent(self) -> None:
         """In a forked child: the watcher is the parent's, and so are its runs. A lowered RLIMIT_DATA was inherited."""
@@ -306,6 +308,19 @@ class Guard:
         orders = self._told
         if orders is None or not self._entries:
             return
+        try:
+            self._attend(orders, frame)
+            return
+        except MemoryLimitExceeded:
+            raise
+        except KeyboardInterrupt:
+            if orders.state()[2] == self._interrupts:
+                raise  # the user's own
+        # The watcher's Ctrl-C, which it had sent before we got here, ended our own work instead of the run's.
+        self._stop(1, orders.take(self._number)[2], frame)
+
+    def _attend(self, orders: Orders, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         words, force, found = orders.take(self._number)
         if orders.state()[1] == self._fired:
             force = 0  # what there is to hear is about an earlier run

@@ -61,7 +61,7 @@ def make_shell() -> Iterator[Callable[..., InteractiveShell]]:
     for shell in made:  # which IPython keeps to the end of the process, with the variables of the test
         shell.atexit_operations()
         atexit.unregister(shell.atexit_operations)
-        shell.reset(new_session=False)
+        shell.user_ns.clear()
 
 
 @pytest.fixture

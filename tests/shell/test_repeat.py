@@ -43,10 +43,11 @@ def test_four_runs_give_the_verdict_and_what_holds_it(patient, runs, capsys):
 
 
 def test_a_leak_of_small_objects_is_not_hidden_by_the_counting(patient):
-    run(patient, "%%memwatch -q --repeat 6 -o report\nkept.append([object() for _ in range(300_000)])")
+    # Large enough to fill at once what earlier tests have left free in the interpreter's heap.
+    run(patient, "%%memwatch -q --repeat 6 -o report\nkept.append([object() for _ in range(1_500_000)])")
     verdict = patient.user_ns["report"].verdict
     assert verdict.kind == "growing", verdict
-    assert verdict.bytes_per_run == pytest.approx(300_000 * 24, rel=0.35)  # 16 bytes and a pointer each
+    assert verdict.bytes_per_run == pytest.approx(1_500_000 * 24, rel=0.35)  # 16 bytes and a pointer each
 
 
 def test_a_cell_that_keeps_nothing_is_no_leak(patient):
