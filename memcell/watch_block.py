@@ -32,6 +32,10 @@ class StoppableBlock:
 
     def frames(self, frame: FrameType | None) -> list[FrameType]:
         """The frames from the interrupted one down to the block's own; none if that is not among them."""
+        if isinstance(sys.exc_info()[1], MemoryError):
+            # An allocation was refused, and the end of the block says why. An error that was raised just now would keep
+            # CPython 3.10 from coming there.
+            return []
         found = []
         while frame is not None:
             if frame.f_globals is globals():

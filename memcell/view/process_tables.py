@@ -49,7 +49,7 @@ def ended(outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> 
         _column("memory", (format_bytes(outcome.memory_bytes) for outcome in outcomes), figures=True),
         _column("", (_ENDINGS[outcome.ending] for outcome in outcomes)),
         _column("time", (_duration(outcome) for outcome in outcomes), figures=True),
-        _column("command", (one_line(outcome.command, _COMMAND_LENGTH) for outcome in outcomes)),
+        _column("command", (_shown(outcome.command) for outcome in outcomes)),
         _column("why", (one_line(outcome.why, 100) for outcome in outcomes), prose=True),
     )
     done = [outcome for outcome in outcomes if outcome.ending in ("terminated", "killed")]
@@ -93,8 +93,14 @@ def _columns(found: Sequence[ChildProcess]) -> tuple[Column, ...]:
         _column("memory", (format_bytes(child.memory_bytes) for child in found), figures=True),
         _column("age", (format_duration(child.age_s) for child in found), figures=True),
         _column("cell", ("" if child.cell is None else f"[{child.cell}]" for child in found), figures=True),
-        _column("command", (one_line(child.command, _COMMAND_LENGTH) for child in found)),
+        _column("command", (_shown(child.command) for child in found)),
     )
+
+
+def _shown(command: str) -> str:
+    """A command that fits into a column: without the folder of its program."""
+    program, space, rest = command.partition(" ")
+    return one_line(program.rpartition("/")[2] + space + rest, _COMMAND_LENGTH)
 
 
 def _plan(child: ChildProcess) -> str:
