@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.figures import spread
 from benchmarks.report import table
 from memcell.explain.growth import is_suspicious, judge, series
-from memcell.records import Run
+from memcell.records.measured import Run
 from memcell.units import MIB
 
 _PAGE = Path(__file__).parents[1] / "docs" / "verdicts.md"

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from memcell.protect.monitor import Monitor as _Monitor
     from memcell.protect.shared import Shared
     from memcell.protect.workers import Isolated
-    from memcell.records import ChildProcess, CleanerInfo, CleanReport, Effect, EndOutcome, Status, Verdict
+    from memcell.records.cleaned import CleanerInfo, CleanReport, Effect
+    from memcell.records.explained import Verdict
+    from memcell.records.protected import ChildProcess, EndOutcome, Status
     from memcell.run_history import History
     from memcell.session import Session
     from memcell.watch_block import Watch

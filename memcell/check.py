@@ -12,16 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from memcell.check_records import (
-    CellCheck,
-    CellState,
-    CheckOptions,
-    NotebookCheck,
-    Problem,
-    ProblemKind,
-    reruns_wanted,
-    with_limit,
-)
 from memcell.errors import NotebookError
 from memcell.notebook import (
     ENDED_BY_ITSELF,
@@ -31,7 +21,18 @@ from memcell.notebook import (
     NotebookKernel,
     read_notebook,
 )
-from memcell.records import Run, Verdict
+from memcell.records.checked import (
+    CellCheck,
+    CellState,
+    CheckOptions,
+    NotebookCheck,
+    Problem,
+    ProblemKind,
+    reruns_wanted,
+    with_limit,
+)
+from memcell.records.explained import Verdict
+from memcell.records.measured import Run
 from memcell.runs import first_line
 
 #: nbclient's own tag: such a cell is not run at all.

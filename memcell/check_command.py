@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import memcell
-from memcell.check_records import BROKEN, FEWEST_RERUNS, CellCheck, CheckOptions, NotebookCheck, status_of
 from memcell.errors import InvalidSizeError, MissingLibraryError
+from memcell.records.checked import BROKEN, FEWEST_RERUNS, CellCheck, CheckOptions, NotebookCheck, status_of
 from memcell.units import parse_size
 from memcell.view import check_text
 from memcell.view.progress import ProgressBar

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from memcell.errors import MemcellError, MissingLibraryError, NotebookError
-from memcell.records import CleanReport, Limit, Run
+from memcell.records.cleaned import CleanReport
+from memcell.records.measured import Limit, Run
 from memcell.units import format_bytes
 from memcell.view import html, text
 from memcell.view.figure import save

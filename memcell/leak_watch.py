@@ -12,12 +12,16 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from memcell.budget import Budget
 from memcell.explain.census import Census, Sizes
 from memcell.explain.culprits import compare, native_note
 from memcell.explain.growth import WINDOW, is_suspicious, judge
-from memcell.records import Limit, Run, Verdict
+
+if TYPE_CHECKING:
+    from memcell.records.explained import Verdict
+    from memcell.records.measured import Limit, Run
 
 #: The parts of wall time that collecting and trimming, and counting, may take unasked: 5 % together.
 _SETTLE_SHARE = 0.025

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from memcell.errors import LimitTooLowError, MemoryLimitExceeded, NotInMainThreadError
 from memcell.measure.process import trim_heap
-from memcell.measure.sampler import Sampler
 from memcell.protect.guard import Guard, Near, Stoppable
-from memcell.protect.policy import Thresholds
-from memcell.records import Ceiling, Limit, LimitInfo, ObjectSize, Sample, Stop
-from memcell.runs import OpenRun
+from memcell.records.protected import Ceiling, LimitInfo, Stop
 from memcell.units import format_bytes
 
 if TYPE_CHECKING:
     from memcell.measure.limits import LimitReader
+    from memcell.measure.sampler import Sampler
+    from memcell.protect.policy import Thresholds
+    from memcell.records.measured import Limit, Sample
+    from memcell.records.sized import ObjectSize
+    from memcell.runs import OpenRun
 
 #: For how long the variables of a run that is being stopped are sized, and how many are named.
 _SIZING_S = 0.3

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from memcell.death import Death
 from memcell.errors import BlackBoxFolderError
 from memcell.protect.deaths import Boxes
+from memcell.records.deaths import Death
 
 
 def add_postmortem(commands: Any) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from memcell.records import Verdict
+    from memcell.records.explained import Verdict
 
 
 class Steady(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from memcell.errors import InvalidSettingError, MissingLibraryError
-from memcell.records import Run
+from memcell.records.measured import Run
 
 if TYPE_CHECKING:
     import pandas

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 
 from memcell.errors import MemoryLimitExceeded
-from memcell.records import Curve, Outcome, Run, Sample
+from memcell.records.measured import Curve, Outcome, Run, Sample
 
 _SOURCE_LINE_LENGTH = 100
 #: How far outside a run something may seem to have happened in it: the system tells hundredths of a second.

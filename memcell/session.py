@@ -33,22 +33,12 @@ from memcell.measure.sampler import Sampler, make_sampler
 from memcell.measure.watcher import pss_of
 from memcell.protect import aftermath
 from memcell.protect.blackbox import BlackBox, untold_death
-from memcell.protect.guard import Stoppable
 from memcell.protect.health import Health
 from memcell.protect.monitor import Monitor
 from memcell.protect.policy import Policy, Thresholds
 from memcell.protect.shared import SharedTable
-from memcell.records import (
-    CleanerInfo,
-    CleanReport,
-    Curve,
-    Limit,
-    Notice,
-    Outcome,
-    Run,
-    SharedInfo,
-    Snapshot,
-)
+from memcell.records.cleaned import CleanerInfo, CleanReport, Notice
+from memcell.records.measured import Curve, Limit, Outcome, Run, Snapshot
 from memcell.run_history import History
 from memcell.runs import OpenRun, hash_source, last_part, run_at
 from memcell.units import format_duration, parse_size
@@ -57,12 +47,14 @@ from memcell.watch_block import StoppableBlock, Watch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from memcell.death import Death
     from memcell.explain.ballast import Ballast
     from memcell.explain.census import Census
     from memcell.leak_watch import LeakWatch
     from memcell.protect.children import Children
+    from memcell.protect.guard import Stoppable
     from memcell.protect.workers import Isolated
+    from memcell.records.deaths import Death
+    from memcell.records.protected import SharedInfo
 
 logger = logging.getLogger("memcell")
 

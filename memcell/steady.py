@@ -10,7 +10,7 @@ from typing import Any
 
 from memcell.errors import InvalidSettingError
 from memcell.explain.census import Census, take_census
-from memcell.records import Culprit, Verdict
+from memcell.records.explained import Culprit, Verdict
 from memcell.session import Session
 
 #: What a verdict needs.

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Container
 from pathlib import PurePath
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memcell.errors import MemoryLimitExceeded
-from memcell.records import Outcome, Run
 from memcell.runs import OpenRun, outcome_of
+
+if TYPE_CHECKING:
+    from memcell.records.measured import Outcome, Run
 
 
 class StoppableBlock:

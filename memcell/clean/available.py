@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Mapping
 from types import ModuleType
 
-from memcell.records import CleanerInfo
+from memcell.records.cleaned import CleanerInfo
 
 FUNCTION = "clear_caches"
 _OWN = frozenset({"memcell", "__main__"})

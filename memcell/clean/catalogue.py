@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from memcell.clean.available import available_cleaners, how_to_use
-from memcell.clean.cleaner import Cleaner
 from memcell.clean.entry_points import EntryPointCleaners
 from memcell.clean.functools_caches import PREFIX, cache_cleaner
 from memcell.clean.registry import Registry, unknown_cleaner
 from memcell.errors import UnknownCleanerError
-from memcell.records import CleanerInfo, Effect
+
+if TYPE_CHECKING:
+    from memcell.clean.cleaner import Cleaner
+    from memcell.records.cleaned import CleanerInfo, Effect
 
 #: What runs when nobody names cleaners. What the user could miss runs by name only.
 DEFAULT_EFFECTS: frozenset[Effect] = frozenset({"none", "recompute"})

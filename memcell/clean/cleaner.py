@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
-from memcell.records import CleanerInfo, CleanerSource, Effect
+from memcell.records.cleaned import CleanerInfo, CleanerSource, Effect
 
 ClearCallback = Callable[[], object]
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from memcell.clean.cleaner import Cleaner, ClearCallback
 from memcell.errors import InvalidCleanerError
-from memcell.records import Effect
+from memcell.records.cleaned import Effect
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import NamedTuple
 
-from memcell.records import ModuleOutcome
+from memcell.records.cleaned import ModuleOutcome
 
 #: Standard packages whose threads, processes and handlers the interpreter ends when it exits.
 _INTERPRETERS = frozenset({"asyncio", "concurrent", "logging", "multiprocessing"})

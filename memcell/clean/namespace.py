@@ -13,7 +13,7 @@ from typing import Any
 
 from memcell.clean.imports import Imports
 from memcell.errors import UnknownVariableError
-from memcell.records import ModuleOutcome, Variable
+from memcell.records.cleaned import ModuleOutcome, Variable
 
 #: Names that stay whatever is bound to them: the interpreter's, and those with which a shell is used.
 _NEVER = frozenset(

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from memcell.clean.cleaner import Cleaner
 from memcell.clean.holding import Held, cached_function
 from memcell.errors import CleanerNameTakenError, InvalidCleanerError, UnknownCleanerError
-from memcell.records import Effect
+from memcell.records.cleaned import Effect
 
 _NAMES_SHOWN = 20
 

@@ -6,14 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from memcell.clean.catalogue import Catalogue
 from memcell.clean.cleaner import Cleaner, Stage
 from memcell.clean.ctrl_c import CtrlC
-from memcell.clean.heap import Collector
 from memcell.clean.hourglass import Hourglass
-from memcell.records import CleanOutcome, CleanReport
+from memcell.records.cleaned import CleanOutcome, CleanReport
 from memcell.units import MIB
+
+if TYPE_CHECKING:
+    from memcell.clean.catalogue import Catalogue
+    from memcell.clean.heap import Collector
 
 #: Memory that a cleaner gave back to malloc, and that RSS does not show, from which on the heap is trimmed at once.
 _TRIM_FROM_BYTES = MIB

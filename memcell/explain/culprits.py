@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from memcell.explain.census import Census, Grown
 from memcell.explain.fixes import fix_for
-from memcell.records import Culprit
+from memcell.records.explained import Culprit
 
 #: A holder of less than this part of the growth explains nothing.
 _LEAST_SHARE = 0.03

@@ -11,7 +11,8 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from memcell.records import Metric, Run
+from memcell.records.explained import Metric
+from memcell.records.measured import Run
 from memcell.units import MIB
 
 #: Less than this per run is no leak to chase: it takes 8,000 runs to a GiB, and shells keep some kB of each run.

@@ -14,7 +14,8 @@ from statistics import linear_regression
 from memcell.explain import curves
 from memcell.explain.curves import ENOUGH_SETTLED, LEAST_RATE
 from memcell.explain.shapes import EVIDENCE, Shape, fit
-from memcell.records import Limit, Metric, Run, Verdict, VerdictKind
+from memcell.records.explained import Metric, Verdict, VerdictKind
+from memcell.records.measured import Limit, Run
 from memcell.units import MIB, format_bytes
 
 #: The latest points that are judged: enough for the faintest leak, and a verdict costs the same after 10,000 runs.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memcell.clean.cleaner import Cleaner
-from memcell.clean.namespace import Namespace
-from memcell.records import ChildProcess, CleanReport, EndOutcome, ModuleOutcome, Variable
-from memcell.session import Session
+
+if TYPE_CHECKING:
+    from memcell.clean.namespace import Namespace
+    from memcell.records.cleaned import CleanReport, ModuleOutcome, Variable
+    from memcell.records.protected import ChildProcess, EndOutcome
+    from memcell.session import Session
 
 
 @dataclass(frozen=True, slots=True)

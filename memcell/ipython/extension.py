@@ -23,12 +23,12 @@ from memcell.ipython.magics import MEMCLEAN_OPTIONS, MemcellMagics
 from memcell.ipython.outputs import shell_cleaners
 from memcell.ipython.settings import Memcell
 from memcell.ipython.watching import WatchOptions, strip_magic_line
-from memcell.records import NamespaceSizes
-from memcell.session import Session
 
 if TYPE_CHECKING:
     from memcell.ipython.fresh import Fresh
     from memcell.ipython.tracing import Top
+    from memcell.records.sized import NamespaceSizes
+    from memcell.session import Session
 
 
 class Extension:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from memcell.records import CleanReport, RepeatReport, Run
+from memcell.records.cleaned import CleanReport
+from memcell.records.measured import Run
 from memcell.run_history import History
-from memcell.session import Session
+
+if TYPE_CHECKING:
+    from memcell.records.explained import RepeatReport
+    from memcell.session import Session
 
 
 def _line(run: Run) -> str:
@@ -54,10 +58,17 @@ def _runs_html(history: History) -> str:
     return runs_table_html(history)
 
 
-_PLAIN: dict[type, Callable[[Any], str]] = {Run: _line, CleanReport: _table, RepeatReport: _repeated, History: _runs}
-_HTML: dict[type, Callable[[Any], str]] = {
+#: By name where nothing needs the class before there is one to show.
+_REPEAT_REPORT = "memcell.records.explained.RepeatReport"
+_PLAIN: dict[type | str, Callable[[Any], str]] = {
+    Run: _line,
+    CleanReport: _table,
+    _REPEAT_REPORT: _repeated,
+    History: _runs,
+}
+_HTML: dict[type | str, Callable[[Any], str]] = {
     CleanReport: _table_html,
-    RepeatReport: _repeated_html,
+    _REPEAT_REPORT: _repeated_html,
     History: _runs_html,
 }
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import ast
 import logging
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from memcell.ipython.readers import Readers, why_value_stays
 from memcell.ipython.rebinding import Rebinding, rebindings, with_drops
-from memcell.records import FreshReport, LeftName, NamespaceEntry
-from memcell.session import Session
+from memcell.records.explained import FreshReport, LeftName
 from memcell.units import MIB
+
+if TYPE_CHECKING:
+    from memcell.records.sized import NamespaceEntry
+    from memcell.session import Session
 
 logger = logging.getLogger("memcell")
 

@@ -15,26 +15,17 @@ from typing import TYPE_CHECKING, Literal
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from memcell.ipython.deep import Reached
 from memcell.measure.process import trim_heap
-from memcell.records import (
-    AllocationSites,
-    ChildProcess,
-    CleanerInfo,
-    CleanReport,
-    EndOutcome,
-    FreshReport,
-    LimitInfo,
-    NamespaceSizes,
-    Notice,
-    RepeatReport,
-    Run,
-    Verdict,
-)
-from memcell.session import Session
+from memcell.records.cleaned import CleanerInfo, CleanReport, Notice
 
 if TYPE_CHECKING:
-    from memcell.death import Death
+    from memcell.ipython.deep import Reached
+    from memcell.records.deaths import Death
+    from memcell.records.explained import AllocationSites, FreshReport, RepeatReport, Verdict
+    from memcell.records.measured import Run
+    from memcell.records.protected import ChildProcess, EndOutcome, LimitInfo
+    from memcell.records.sized import NamespaceSizes
+    from memcell.session import Session
     from memcell.view.live import LiveView
 
 #: ``terminal``: text only. ``headless``: a kernel whose outputs are collected (nbclient, papermill). ``live``: a

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from memcell.errors import MemoryLimitExceeded
-from memcell.ipython.deep import DeepCleaning
-from memcell.ipython.frontend import Frontend
-from memcell.ipython.settings import Memcell
 from memcell.ipython.stopping import StoppableCell
 from memcell.ipython.watching import WatchOptions, split_raw_cell
-from memcell.records import AllocationSites, FreshReport, Notice, Run
+from memcell.records.cleaned import Notice
 from memcell.runs import OpenRun, outcome_of
-from memcell.session import Session
 from memcell.units import MIB
 
 if TYPE_CHECKING:
+    from memcell.ipython.deep import DeepCleaning
     from memcell.ipython.fresh import Fresh
+    from memcell.ipython.frontend import Frontend
+    from memcell.ipython.settings import Memcell
     from memcell.ipython.tracing import Top
+    from memcell.records.explained import AllocationSites, FreshReport
+    from memcell.records.measured import Run
+    from memcell.session import Session
 
 logger = logging.getLogger("memcell")
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -23,7 +23,9 @@ from memcell.ipython.isolated_cell import CellOrder, is_isolated, run_forked
 from memcell.protect.isolate import end_words, fork_hazard, out_of_memory_kills, require_cloudpickle
 from memcell.protect.isolated_process import IsolatedProcess, fork, spawn
 from memcell.protect.parcel import Packed, pack, receive, send, unpack
-from memcell.session import Session
+
+if TYPE_CHECKING:
+    from memcell.session import Session
 
 #: How often the end of the process is looked for while it says nothing.
 _LOOK_S = 0.1

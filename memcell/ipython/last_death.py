@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
-from memcell.ipython.frontend import Frontend
-from memcell.ipython.settings import Memcell
+if TYPE_CHECKING:
+    from memcell.ipython.frontend import Frontend
+    from memcell.ipython.settings import Memcell
 
 logger = logging.getLogger("memcell")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -12,7 +13,6 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from memcell.errors import InvalidSizeError, MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
-from memcell.ipython.frontend import Frontend
 from memcell.ipython.watching import (
     WatchOptions,
     check_limit,
@@ -20,9 +20,12 @@ from memcell.ipython.watching import (
     variable_name,
     variable_names,
 )
-from memcell.records import NamespaceSizes
-from memcell.session import Session
 from memcell.units import parse_size
+
+if TYPE_CHECKING:
+    from memcell.ipython.frontend import Frontend
+    from memcell.records.sized import NamespaceSizes
+    from memcell.session import Session
 
 MEMCLEAN_OPTIONS = ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--procs", "--vars", "-o", "-q"]
 

@@ -10,15 +10,17 @@ import re
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from memcell.clean.namespace import Namespace
 from memcell.explain.holders import Held, find_holders
 from memcell.measure.sizes import WORTH_SAYING_BYTES, Root, Sizing
-from memcell.records import NamespaceEntry, NamespaceSizes, ObjectSize
-from memcell.session import Session
+from memcell.records.sized import NamespaceEntry, NamespaceSizes, ObjectSize
+
+if TYPE_CHECKING:
+    from memcell.clean.namespace import Namespace
+    from memcell.session import Session
 
 #: For how long is counted, and then searched for holders.
 SIZING_S = 1.0

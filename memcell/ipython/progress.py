@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from IPython.display import display
 
-from memcell.ipython.frontend import Kind
+if TYPE_CHECKING:
+    from memcell.ipython.frontend import Kind
 
 _INTERVAL_S = 0.2
 

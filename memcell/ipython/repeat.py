@@ -11,19 +11,23 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
+from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
-from memcell.ipython.frontend import Frontend
 from memcell.ipython.hooks import Asked, Hooks, is_in_event_loop
 from memcell.ipython.progress import Progress
 from memcell.ipython.silence import Silence
-from memcell.ipython.tracing import Top
 from memcell.ipython.watching import WatchOptions, needs_await
-from memcell.records import AllocationSites, FreshReport, RepeatReport, Run
+from memcell.records.explained import AllocationSites, FreshReport, RepeatReport
 from memcell.runs import outcome_of
-from memcell.session import Session
+
+if TYPE_CHECKING:
+    from memcell.ipython.frontend import Frontend
+    from memcell.ipython.tracing import Top
+    from memcell.records.measured import Run
+    from memcell.session import Session
 
 #: So many runs are all measured thoroughly; of more, some are, and the others as far as it takes no more than this
 #: part of the time that the cell itself takes.

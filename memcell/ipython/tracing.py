@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from IPython.core.interactiveshell import InteractiveShell
 
 from memcell.measure.allocations import NameLine, Tracing
 from memcell.measure.process import trim_heap
-from memcell.records import AllocationSites
-from memcell.runs import OpenRun
-from memcell.session import Session
+
+if TYPE_CHECKING:
+    from memcell.records.explained import AllocationSites
+    from memcell.runs import OpenRun
+    from memcell.session import Session
 
 
 class Top:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from memcell.records import AllocationSite, AllocationSites
+from memcell.records.explained import AllocationSite, AllocationSites
 
 #: Frames that tracemalloc keeps of each allocation. From six on it looks for lines in the large functions of the shell
 #: below the cell: that made allocating 30 times slower, four frames 5 times.

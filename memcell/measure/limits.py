@@ -25,7 +25,8 @@ from typing import Literal, Protocol
 import psutil
 
 from memcell.errors import InvalidSizeError
-from memcell.records import Ceiling, Limit
+from memcell.records.measured import Limit
+from memcell.records.protected import Ceiling
 from memcell.units import parse_size
 
 logger = logging.getLogger("memcell")

@@ -18,7 +18,7 @@ import psutil
 
 from memcell.budget import Budget
 from memcell.measure.watcher import PAGE
-from memcell.records import Sample
+from memcell.records.measured import Sample
 from memcell.units import GIB, MIB
 
 #: Reading the heap before a run may take this part of wall time, and as much again after it. glibc's mallinfo2 walks

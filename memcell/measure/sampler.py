@@ -21,7 +21,7 @@ from typing import Protocol
 
 from memcell.measure import watcher
 from memcell.measure.stop_orders import StopOrders
-from memcell.records import Curve
+from memcell.records.measured import Curve
 
 logger = logging.getLogger("memcell")
 

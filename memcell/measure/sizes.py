@@ -20,7 +20,7 @@ from typing import Any, cast
 from memcell.measure.marks import Marks
 from memcell.measure.safe import bases, class_attributes, module_attributes, module_of, type_name
 from memcell.measure.sizes_libraries import Parts, Sizer, library_sizer
-from memcell.records import ObjectSize
+from memcell.records.sized import ObjectSize
 
 #: Less than this in common is not worth saying: small constants and configuration are everywhere.
 WORTH_SAYING_BYTES = 64 << 10

@@ -14,10 +14,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from memcell.protect.aftermath import SOURCE_CHARACTERS, Notes, names_in, open_folder, parse_name, read_stat
-from memcell.records import Limit, Sample, Verdict
+
+if TYPE_CHECKING:
+    from memcell.records.explained import Verdict
+    from memcell.records.measured import Limit, Sample
 
 logger = logging.getLogger("memcell")
 

@@ -12,7 +12,7 @@ from memcell.protect.ending import GRACE_S, Ended, collect, end
 from memcell.protect.finding import find_orphans, find_started, find_to_end, is_detached
 from memcell.protect.marker import Origin
 from memcell.protect.processes import Process, descendants
-from memcell.records import ChildProcess, EndOutcome
+from memcell.records.protected import ChildProcess, EndOutcome
 
 CellAt = Callable[[float], tuple[int, str] | None]
 _NAMES_SHOWN = 12

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from memcell.death import Death, LastRun
 from memcell.errors import BlackBoxFolderError, UnreadableBlackBoxError
 from memcell.protect.aftermath import names_in, open_folder, parse_name
 from memcell.protect.blackbox import folder_key, state_folder
+from memcell.records.deaths import Death, LastRun
 
 #: The largest that is ever written is 45 KB.
 _MOST_BYTES = 256 * 1024

@@ -14,9 +14,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memcell.protect.processes import Process, read_process
-from memcell.records import Ending
+
+if TYPE_CHECKING:
+    from memcell.records.protected import Ending
 
 #: How long processes have to end after SIGTERM, and what the system gets to carry out a SIGKILL. Together they stay
 #: below the five seconds after which a Jupyter server kills a kernel that is shutting down.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Container
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from memcell.errors import MemoryLimitExceeded
+if TYPE_CHECKING:
+    from memcell.errors import MemoryLimitExceeded
 
 #: Names in so many of the innermost calls are looked at for the largest variables.
 _CALLS_LOOKED_AT = 8

@@ -18,14 +18,17 @@ import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from memcell.errors import MemoryLimitExceeded
 from memcell.protect.cell_threads import stop_threads_since
 from memcell.protect.frames import insist, stop_insisting, variables_of
-from memcell.protect.policy import Thresholds
-from memcell.records import Ceiling, ObjectSize, Stop
+from memcell.records.protected import Ceiling, Stop
 from memcell.units import MIB
+
+if TYPE_CHECKING:
+    from memcell.protect.policy import Thresholds
+    from memcell.records.sized import ObjectSize
 
 #: A limit may change while the process runs; reading which one applies takes 0.2 ms.
 _LOOK_EVERY_S = 30.0

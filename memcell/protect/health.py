@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from memcell.protect.policy import Thresholds
 from memcell.protect.trend import Trend
-from memcell.records import CleanReport, Limit, State, Status
+from memcell.records.protected import State, Status
 from memcell.units import parse_size
+
+if TYPE_CHECKING:
+    from memcell.protect.policy import Thresholds
+    from memcell.records.cleaned import CleanReport
+    from memcell.records.measured import Limit
 
 
 class Health:

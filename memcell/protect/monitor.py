@@ -9,11 +9,16 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from memcell.errors import InvalidSettingError
 from memcell.protect.policy import can_relieve
-from memcell.records import CleanReport, Limit, Status
 from memcell.units import MIB, format_bytes, format_duration, parse_size
+
+if TYPE_CHECKING:
+    from memcell.records.cleaned import CleanReport
+    from memcell.records.measured import Limit
+    from memcell.records.protected import Status
 
 logger = logging.getLogger("memcell")
 

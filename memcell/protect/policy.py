@@ -6,10 +6,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from memcell.records import CleanReport, Limit, Run
 from memcell.units import MIB, format_bytes, format_round
+
+if TYPE_CHECKING:
+    from memcell.records.cleaned import CleanReport
+    from memcell.records.measured import Limit, Run
 
 AutoClean = Literal["pressure", "growth", "always", "never"]
 

@@ -20,7 +20,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from memcell.errors import InvalidSettingError
 from memcell.protect.definition import digest_of, name_of
-from memcell.records import SharedInfo
+from memcell.records.protected import SharedInfo
 
 logger = logging.getLogger("memcell")
 

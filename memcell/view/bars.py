@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memcell.records import Limit, Run
+from memcell.records.measured import Limit, Run
 from memcell.units import MIB
 from memcell.view import colours, drawing
 from memcell.view.phrases import one_line

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.check_records import CellCheck, NotebookCheck
-from memcell.records import Limit
+from memcell.records.checked import CellCheck, NotebookCheck
+from memcell.records.measured import Limit
 from memcell.units import format_round
 from memcell.view import check_text, colours, drawing, phrases
 from memcell.view.drawing import escape

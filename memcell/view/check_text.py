@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memcell.check_records import CellCheck, CheckOptions, NotebookCheck, Problem
-from memcell.records import Verdict
+from memcell.records.checked import CellCheck, CheckOptions, NotebookCheck, Problem
+from memcell.records.explained import Verdict
 from memcell.units import format_bytes, format_duration, format_round
 from memcell.view import phrases
 

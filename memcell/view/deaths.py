@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 
-from memcell.death import Death, LastRun
+from memcell.records.deaths import Death, LastRun
 from memcell.units import format_bytes, format_duration, format_round
 from memcell.view.last_minute import highest_bytes
 from memcell.view.phrases import one_line, sparkline

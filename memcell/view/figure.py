@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from memcell.errors import InvalidSettingError
-from memcell.records import Limit, Run
+from memcell.records.measured import Limit, Run
 from memcell.units import MIB, format_round
 from memcell.view import colours
 from memcell.view.phrases import summary_parts

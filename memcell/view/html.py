@@ -10,29 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from memcell.records import (
-    AllocationSites,
-    ChildProcess,
-    CleanerInfo,
-    CleanReport,
-    EndOutcome,
-    FreshReport,
-    Limit,
-    ModuleOutcome,
-    NamespaceSizes,
-    Notice,
-    RepeatReport,
-    Run,
-    Variable,
-    Verdict,
-)
+from memcell.records.cleaned import CleanerInfo, CleanReport, ModuleOutcome, Notice, Variable
+from memcell.records.explained import AllocationSites, FreshReport, RepeatReport, Verdict
+from memcell.records.measured import Limit, Run
+from memcell.records.protected import ChildProcess, EndOutcome
+from memcell.records.sized import NamespaceSizes
 from memcell.view import drawing, process_tables, tables
 from memcell.view.drawing import escape
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
 
 if TYPE_CHECKING:
-    from memcell.death import Death
+    from memcell.records.deaths import Death
 
 _FONT = "font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:var(--jp-ui-font-size1, 13px)"
 _FIGURES = f"font-family:{drawing.CODE_FONT};font-variant-numeric:tabular-nums;white-space:nowrap"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-from memcell.death import Death
+from memcell.records.deaths import Death
 from memcell.units import MIB, format_bytes, format_round
 from memcell.view import colours, drawing
 from memcell.view.ticks import size_ticks, time_ticks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memcell.records import LimitInfo, Stop
+from memcell.records.protected import LimitInfo, Stop
 from memcell.units import MIB, format_bytes, format_round
 from memcell.view.phrases import object_size, one_line
 

@@ -6,18 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 
-from memcell.records import (
-    AllocationSites,
-    CleanOutcome,
-    FreshReport,
-    Limit,
-    NamespaceEntry,
-    NamespaceSizes,
-    Notice,
-    RepeatReport,
-    Run,
-    Verdict,
-)
+from memcell.records.cleaned import CleanOutcome, Notice
+from memcell.records.explained import AllocationSites, FreshReport, RepeatReport, Verdict
+from memcell.records.measured import Limit, Run
+from memcell.records.sized import NamespaceEntry, NamespaceSizes
 from memcell.units import MIB, format_bytes, format_duration, format_round
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from memcell.records import ChildProcess, EndOutcome
+from memcell.records.protected import ChildProcess, EndOutcome
 from memcell.units import format_bytes, format_duration
 from memcell.view.phrases import one_line
 from memcell.view.tables import Column, Table

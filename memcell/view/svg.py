@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import add
 
-from memcell.records import Limit, Run, Snapshot
+from memcell.records.measured import Limit, Run, Snapshot
 from memcell.units import MIB, format_bytes, format_duration, format_round
 from memcell.view import colours, drawing
 from memcell.view.bars import PEAK_OPACITY, bars

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memcell.records import (
-    AllocationSites,
-    CleanerInfo,
-    CleanOutcome,
-    CleanReport,
-    ModuleOutcome,
-    NamespaceSizes,
-    RepeatReport,
-    Run,
-    Variable,
-    Verdict,
-)
+from memcell.records.cleaned import CleanerInfo, CleanOutcome, CleanReport, ModuleOutcome, Variable
+from memcell.records.explained import AllocationSites, RepeatReport, Verdict
+from memcell.records.measured import Run
+from memcell.records.sized import NamespaceSizes
 from memcell.units import format_bytes, format_duration, format_round
 from memcell.view import phrases
 

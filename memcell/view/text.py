@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from memcell.records import (
-    AllocationSites,
-    ChildProcess,
-    CleanerInfo,
-    CleanReport,
-    EndOutcome,
-    FreshReport,
-    Limit,
-    ModuleOutcome,
-    NamespaceSizes,
-    Notice,
-    RepeatReport,
-    Run,
-    Variable,
-    Verdict,
-)
+from memcell.records.cleaned import CleanerInfo, CleanReport, ModuleOutcome, Notice, Variable
+from memcell.records.explained import AllocationSites, FreshReport, RepeatReport, Verdict
+from memcell.records.measured import Limit, Run
+from memcell.records.protected import ChildProcess, EndOutcome
+from memcell.records.sized import NamespaceSizes
 from memcell.units import MIB
 from memcell.view import process_tables, tables
 from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, sparkline, summary_parts
 
 if TYPE_CHECKING:
-    from memcell.death import Death
+    from memcell.records.deaths import Death
 
 __all__ = [
     "children_table",

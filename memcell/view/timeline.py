@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from memcell.records import Run
+from memcell.records.measured import Run
 
 
 @dataclass(frozen=True, slots=True)

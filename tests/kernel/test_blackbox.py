@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from memcell.death import Death
 from memcell.protect.deaths import Boxes
+from memcell.records.deaths import Death
 from memcell.units import MIB
 from tests.kernel.kernels import Kernel
 

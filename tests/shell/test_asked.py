@@ -7,7 +7,7 @@ import json
 import pytest
 
 from memcell.ipython import asked, unload
-from memcell.records import Run
+from memcell.records.measured import Run
 from memcell.units import MIB
 
 

@@ -9,7 +9,7 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 import memcell
-from memcell.records import CleanReport
+from memcell.records.cleaned import CleanReport
 from memcell.units import MIB
 
 

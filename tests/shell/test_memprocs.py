@@ -15,7 +15,7 @@ import pytest
 
 from memcell.ipython.kernel_end import call_at_end
 from memcell.protect import marker
-from memcell.records import ChildProcess
+from memcell.records.protected import ChildProcess
 
 _START = """
 import subprocess, sys

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from memcell.records import Run
+from memcell.records.measured import Run
 from memcell.session import hash_source
 
 _LINE = re.compile(r"^\[\d+\] \S+ MiB (kept|freed) · peak .* · kernel .*$", re.MULTILINE)

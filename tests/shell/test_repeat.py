@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from memcell.records import RepeatReport
+from memcell.records.explained import RepeatReport
 from memcell.session import hash_source
 
 LEAK = "kept.append(bytearray(b'x') * (32 << 20))"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from memcell.check_records import CellCheck, CheckOptions, NotebookCheck
-from memcell.records import Culprit, Verdict
+from memcell.records.checked import CellCheck, CheckOptions, NotebookCheck
+from memcell.records.explained import Culprit, Verdict
 from memcell.units import MIB
 from tests.unit.view_records import make_run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memcell.records import Curve, Sample
+from memcell.records.measured import Curve, Sample
 from memcell.units import MIB
 
 

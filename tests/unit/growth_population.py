@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from memcell.explain.growth import is_suspicious
-from memcell.records import Metric, Run
+from memcell.records.explained import Metric
+from memcell.records.measured import Run
 from memcell.units import MIB
 
 

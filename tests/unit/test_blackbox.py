@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from memcell.death import Death
 from memcell.errors import BlackBoxFolderError, UnreadableBlackBoxError
 from memcell.measure.watcher import NOTES_SIZE
 from memcell.protect import aftermath
@@ -35,7 +34,9 @@ from memcell.protect.aftermath import (
 )
 from memcell.protect.blackbox import BlackBox, folder_key, state_folder, untold_death
 from memcell.protect.deaths import Boxes
-from memcell.records import Culprit, Limit, Sample, Verdict
+from memcell.records.deaths import Death
+from memcell.records.explained import Culprit, Verdict
+from memcell.records.measured import Limit, Sample
 from memcell.units import MIB
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is a watcher on Linux only")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from memcell.death import Death
 from memcell.protect.deaths import Boxes
+from memcell.records.deaths import Death
 from memcell.units import MIB
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is a watcher on Linux only")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from memcell.check_records import (
+from memcell.records.checked import (
     CellCheck,
     CheckOptions,
     NotebookCheck,
@@ -15,7 +15,7 @@ from memcell.check_records import (
     status_of,
     with_limit,
 )
-from memcell.records import Verdict
+from memcell.records.explained import Verdict
 from memcell.units import MIB
 from memcell.view import check_html, check_text
 from tests.unit.check_records import make_cell, make_check, make_verdict

@@ -10,7 +10,7 @@ from statistics import median
 import pytest
 
 from memcell.explain.growth import LEAST_RATE, is_suspicious, judge, series
-from memcell.records import Limit, Run
+from memcell.records.measured import Limit, Run
 from memcell.units import GIB, MIB
 from tests.unit.growth_population import Cell, Truth, leaks, make_run, others, simulate
 

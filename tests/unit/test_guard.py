@@ -15,7 +15,8 @@ from memcell.errors import MemoryLimitExceeded
 from memcell.measure.stop_orders import SIZE, StopOrders
 from memcell.protect.guard import Guard
 from memcell.protect.policy import Thresholds
-from memcell.records import Ceiling, ObjectSize
+from memcell.records.protected import Ceiling
+from memcell.records.sized import ObjectSize
 from memcell.units import MIB
 from memcell.watch_block import StoppableBlock
 

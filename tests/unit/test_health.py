@@ -5,7 +5,8 @@ import pytest
 from memcell.errors import InvalidSizeError
 from memcell.protect.health import Health
 from memcell.protect.policy import Thresholds
-from memcell.records import CleanReport, Limit
+from memcell.records.cleaned import CleanReport
+from memcell.records.measured import Limit
 from memcell.units import MIB
 from tests.unit.fakes import FakeClock, FakeReader
 

@@ -11,7 +11,7 @@ import json
 import pytest
 
 from memcell.errors import InvalidSettingError, MemcellError, MissingLibraryError
-from memcell.records import Run
+from memcell.records.measured import Run
 from memcell.run_history import History
 
 RUN = Run(

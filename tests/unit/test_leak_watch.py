@@ -6,7 +6,7 @@ import pytest
 
 from memcell.explain.census import Census, Grown, Sizes
 from memcell.leak_watch import LeakWatch
-from memcell.records import Limit, Run
+from memcell.records.measured import Limit, Run
 from memcell.units import MIB
 from tests.unit.fakes import FakeClock
 from tests.unit.view_records import make_run

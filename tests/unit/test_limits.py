@@ -17,7 +17,7 @@ import pytest
 from memcell.errors import InvalidSizeError
 from memcell.measure import limits
 from memcell.measure.limits import LimitReader
-from memcell.records import Limit
+from memcell.records.measured import Limit
 from memcell.units import GIB, MIB
 
 HOST_TOTAL, HOST_USED = 64 * GIB, 5 * GIB

@@ -11,7 +11,9 @@ import pytest
 from memcell.errors import InvalidSettingError, InvalidSizeError
 from memcell.protect.monitor import Monitor
 from memcell.protect.trend import Trend
-from memcell.records import CleanReport, Limit, Status
+from memcell.records.cleaned import CleanReport
+from memcell.records.measured import Limit
+from memcell.records.protected import Status
 from memcell.units import MIB
 from tests.unit.fakes import FakeClock, FakeReader
 

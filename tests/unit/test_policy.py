@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from memcell.protect.policy import WAIT_AFTER_USELESS_S, Policy, Thresholds
-from memcell.records import CleanReport, Limit, Run
+from memcell.records.cleaned import CleanReport
+from memcell.records.measured import Limit, Run
 from memcell.units import MIB
 from tests.unit.fakes import FakeClock
 from tests.unit.view_records import make_run

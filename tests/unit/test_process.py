@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from memcell.measure.process import HeapGauge, LinuxReader, PsutilReader, make_heap_gauge, make_reader, rss_error_bytes
-from memcell.records import Sample
+from memcell.records.measured import Sample
 from memcell.session import Session
 from memcell.units import GIB, MIB
 from tests.unit.fakes import FakeChildren, FakeClock, FakeSampler

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from memcell.death import Death, LastRun
+from memcell.records.deaths import Death, LastRun
 from memcell.units import GIB, MIB, parse_size
 from memcell.view import html, text
 from memcell.view.deaths import advice, cause, death_line, where

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from memcell.errors import InvalidSettingError
-from memcell.records import Limit, Run
+from memcell.records.measured import Limit, Run
 from memcell.units import GIB, MIB
 from memcell.view import figure
 from tests.unit.view_records import LIMIT, WEIRD, make_run

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from memcell.records import Curve, Limit, Run, Snapshot
+from memcell.records.measured import Curve, Limit, Run, Snapshot
 from memcell.units import GIB, MIB
 from memcell.view import colours, html
 from memcell.view.bars import cells

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from memcell.records import Limit, LimitInfo, ObjectSize, Stop
+from memcell.records.measured import Limit
+from memcell.records.protected import LimitInfo, Stop
+from memcell.records.sized import ObjectSize
 from memcell.units import GIB, MIB
 from memcell.view.limits import limit_lines, near_message, stop_message
 

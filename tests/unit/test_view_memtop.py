@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from memcell.records import NamespaceEntry, NamespaceSizes, SharedInfo
+from memcell.records.protected import SharedInfo
+from memcell.records.sized import NamespaceEntry, NamespaceSizes
 from memcell.units import MIB
 from memcell.view.html import memtop_table_html
 from memcell.view.text import memtop_table

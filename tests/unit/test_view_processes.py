@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memcell.records import ChildProcess, EndOutcome
+from memcell.records.protected import ChildProcess, EndOutcome
 from memcell.units import MIB
 from memcell.view import html, text
 

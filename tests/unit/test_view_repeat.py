@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memcell.records import AllocationSite, AllocationSites, FreshReport, LeftName, RepeatReport, Verdict
+from memcell.records.explained import AllocationSite, AllocationSites, FreshReport, LeftName, RepeatReport, Verdict
 from memcell.units import MIB
 from memcell.view import html, text
 from tests.unit.view_records import WEIRD, make_run

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memcell.records import CleanReport, Limit
+from memcell.records.cleaned import CleanReport
+from memcell.records.measured import Limit
 from memcell.units import GIB, MIB
 from memcell.view import text
 from memcell.view.phrases import one_line

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from memcell.records import CleanerInfo, CleanOutcome, CleanReport, Curve, Limit, Run, Snapshot
+from memcell.records.cleaned import CleanerInfo, CleanOutcome, CleanReport
+from memcell.records.measured import Curve, Limit, Run, Snapshot
 from memcell.units import GIB, MIB
 
 LIMIT = Limit(24 * GIB, 6 * GIB, "host")

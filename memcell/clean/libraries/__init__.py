@@ -6,7 +6,8 @@ in ``sys.modules``, so it imports neither the library nor anything heavy of it.
 
 from __future__ import annotations
 
-from memcell.clean.cleaner import Cleaner
+from typing import TYPE_CHECKING
+
 from memcell.clean.libraries import (
     bokeh,
     cupy,
@@ -34,6 +35,9 @@ from memcell.clean.libraries import (
     urllib3,
     xarray,
 )
+
+if TYPE_CHECKING:
+    from memcell.clean.cleaner import Cleaner
 
 LIBRARIES: tuple[Cleaner, ...] = (
     regex.CLEANER,

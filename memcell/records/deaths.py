@@ -1,4 +1,4 @@
-"""The record of a process that has died. Beside ``records.py``, because ``%load_ext`` can do without it."""
+"""The record of a process that has died."""
 
 from __future__ import annotations
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from memcell.records import Run, Verdict
 from memcell.units import MIB
+
+if TYPE_CHECKING:
+    from memcell.records.explained import Verdict
+    from memcell.records.measured import Run
 
 #: Exit statuses: nothing leaks; a leak, or a limit passed; a notebook that does not run; Ctrl-C, as shells say it.
 OK, LEAKS, BROKEN, INTERRUPTED = 0, 1, 2, 130
