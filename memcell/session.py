@@ -559,6 +559,7 @@ class Session:
         """Change settings. The names are those of ``Settings``."""
         before, self.settings = self.settings, replace(self.settings, **changes)
         if self.settings.end_children != before.end_children:
+            self._black_box.goodbye()
             self._sampler.close()  # the next run starts a watcher that knows of it
         self.history.resize(self.settings.history_size)
         self.limits.reconsider()

@@ -324,7 +324,10 @@ class Stopper:
 
 def _value(status: bytes, name: bytes) -> bytes:
     """A value of /proc/PID/status; the name begins with the end of the line before it."""
-    return status[status.index(name) + len(name) :].split(None, 1)[0]
+    at = status.find(name)
+    if at < 0:
+        raise ProcessLookupError(f"no {name.decode().strip()} of a process that is dying")
+    return status[at + len(name) :].split(None, 1)[0]
 
 
 def _text(path: str) -> str:

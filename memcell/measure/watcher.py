@@ -214,7 +214,10 @@ def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mm
                 children_next = now + (time.monotonic() - now) / CHILDREN_SHARE
             curve.add(period, now - started, rss_bytes, children_bytes, interval_s)
             recorder.add(now, rss_bytes, children_bytes)
-            timeout_s = min(interval_s, stopper.tick(now, pages, children_bytes))
+            try:
+                timeout_s = min(interval_s, stopper.tick(now, pages, children_bytes))
+            except ProcessLookupError:
+                return  # it is dying
         else:
             curve.park(True)
             timeout_s = None if kernel >= 0 else _LOOK_EVERY_S
@@ -265,13 +268,16 @@ def main(arguments: list[str]) -> None:
         stopper: Stopper = stoppers.Stopper(orders.StopOrders(buffer, STOP_ORDERS_AT), stoppers.Kernel(pid))
         return stopper
 
-    watch(memory, pipe, recorder, make_stopper)
+    # Whatever fails, what comes after it is still done.
     try:
-        if afterwards:
-            look_back(afterwards, memory, recorder)
+        watch(memory, pipe, recorder, make_stopper)
     finally:
-        if last_act and is_ending(pid):
-            os.execv(last_act[0], last_act)  # noqa: S606 - the command is memcell's own
+        try:
+            if afterwards:
+                look_back(afterwards, memory, recorder)
+        finally:
+            if last_act and is_ending(pid):
+                os.execv(last_act[0], last_act)  # noqa: S606 - the command is memcell's own
 
 
 if __name__ == "__main__":

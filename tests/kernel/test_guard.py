@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from memcell.units import MIB
+from tests.kernel.control_groups import own_group, small_group
 from tests.kernel.kernels import CellResult, Kernel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watcher reads /proc")
@@ -150,3 +151,20 @@ def test_a_watcher_that_is_killed_is_started_again_once_and_both_times_said(pyth
         assert "no process watches this one" in kernel.run("%memlimit").stdout
         assert kernel.run("%reload_ext memcell").status == "ok"
         assert "stops the cell" in kernel.run("%memlimit").stdout
+
+
+@pytest.mark.skipif(own_group() is None, reason="no right to make a control group (v1) here")
+def test_by_default_a_cell_is_stopped_before_the_limit_of_its_control_group(python, tmp_path):
+    with small_group(500 * MIB) as group, Kernel(python, tmp_path) as kernel:
+        pid = kernel.value("__import__('os').getpid()")
+        (group / "cgroup.procs").write_text(str(pid))
+        kernel.run("%load_ext memcell")
+        assert "500.0 MiB (cgroup" in kernel.run("%memlimit").stdout
+        kernel.run("precious = 'still here'")
+        result = kernel.run(
+            f"import time\ndata = []\nwhile True: data.append({_BLOCK}); time.sleep(0.001)", timeout_s=60
+        )
+        assert "MemoryLimitExceeded" in result.error
+        assert "was stopped" in shown(result)
+        assert kernel.value("precious") == "still here"
+        assert kernel.value("__import__('os').getpid()") == pid
