@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from memcell.records.sized import ObjectSize
     from memcell.runs import OpenRun
 
-#: For how long the variables of a run that is being stopped are sized, and how many are named.
-_SIZING_S = 0.3
+#: How many variables of a run that is being stopped are named.
 _LARGEST = 3
 
 
@@ -182,10 +181,10 @@ def _own_bytes(sample: Sample) -> int:
 
 
 def _find_largest(variables: dict[str, object]) -> tuple[ObjectSize, ...]:
-    from memcell.measure.sizes import Root, Sizing
+    from memcell.clean.namespace import data_size
+    from memcell.measure.rough_sizes import rough_sizes
 
-    sizes = Sizing([Root(name, value) for name, value in variables.items()], deadline_s=_SIZING_S).sizes
-    return tuple(sorted(sizes, key=lambda size: -size.size_bytes)[:_LARGEST])
+    return rough_sizes(variables, data_size, _LARGEST)
 
 
 def _explain(stop: Stop) -> str:

@@ -35,6 +35,8 @@ _LOOK_EVERY_S = 30.0
 _SIGNAL = int(getattr(signal, "SIGURG", 0))  # Windows has none, and no watcher
 #: A run that has grown by less than this, or than this part of the limit, has not filled the memory.
 _GROWN_BYTES, _GROWN_FRACTION = 8 * MIB, 0.01
+#: What the first traceback of a kernel takes, with the libraries that it loads, and what is shown beside it.
+_ROOM_TO_TELL_BYTES = 64 * MIB
 #: How long the end of a run waits for a signal that is under way. The watcher takes about a millisecond for one.
 _FIRES_WITHIN_S = 0.1
 #: The force of the third firing; the watcher limits such a run's memory (``SWALLOWED_TWICE`` there as well).
@@ -248,7 +250,12 @@ class Guard:
             self._shared = None
         else:
             orders.read_from(ceiling.usage_file, ceiling.statistics_file, ceiling.droppable_key)
-            stop_bytes = int(self._thresholds().limit_fraction * ceiling.limit_bytes)
+            thresholds = self._thresholds()
+            stop_bytes = int(thresholds.limit_fraction * ceiling.limit_bytes)
+            if ceiling.kind != "own":
+                # Above it is death, and 5 % of a small limit are not enough to make and to show an error.
+                cleaned_bytes = int(thresholds.clean_fraction * ceiling.limit_bytes)
+                stop_bytes = min(stop_bytes, max(ceiling.limit_bytes - _ROOM_TO_TELL_BYTES, cleaned_bytes))
             self._shared = self._levels(ceiling.kind, stop_bytes, ceiling.limit_bytes)
 
     def _levels(self, kind: str, stop_bytes: int, limit_bytes: int) -> _Levels:
