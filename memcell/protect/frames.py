@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import opcode
 import sys
 from collections.abc import Container
 from types import FrameType
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 _CALLS_LOOKED_AT = 8
 #: So many of the outermost calls are made to stop where the error was caught: a recursion has thousands.
 _CALLS_INSISTED = 200
+#: The instructions with which CPython begins to handle an error: for it, the line of a ``with`` is run once more.
+_UNWINDING = {opcode.opmap[name] for name in ("PUSH_EXC_INFO", "WITH_EXCEPT_START") if name in opcode.opmap}
 
 
 def variables_of(frames: list[FrameType], left_out: Container[str]) -> dict[str, object]:
@@ -36,9 +39,9 @@ def insist(frames: list[FrameType], error: MemoryLimitExceeded) -> None:
     if sys.gettrace() is not None:
         return  # a debugger, or one that measures coverage
 
-    def raise_again(_frame: FrameType, event: str, _argument: object) -> Any:
-        if event != "line":
-            return raise_again
+    def raise_again(frame: FrameType, event: str, _argument: object) -> Any:
+        if event != "line" or frame.f_code.co_code[frame.f_lasti] in _UNWINDING:
+            return raise_again  # an error there would keep the end of a ``with`` from being run
         sys.settrace(None)
         raise error
 

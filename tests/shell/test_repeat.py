@@ -52,7 +52,7 @@ def test_a_leak_of_small_objects_is_not_hidden_by_the_counting(patient):
 
 def test_a_cell_that_keeps_nothing_is_no_leak(patient):
     run(patient, "%%memwatch -q --repeat 5 -o report\ndata = bytearray(b'x') * (32 << 20)")
-    assert patient.user_ns["report"].verdict.kind in ("steady", "warming")
+    assert patient.user_ns["report"].verdict.kind in ("steady", "warming", "noisy")
 
 
 def test_only_the_first_run_shows_itself(shell, runs, capsys):

@@ -13,6 +13,7 @@ import pytest
 
 from memcell.errors import MemoryLimitExceeded
 from memcell.measure.stop_orders import SIZE, StopOrders
+from memcell.protect import frames
 from memcell.protect.guard import Guard
 from memcell.protect.policy import Thresholds
 from memcell.records.protected import Ceiling
@@ -268,3 +269,46 @@ def test_a_forked_child_is_not_guarded_and_can_guard_its_own(scene):
             os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert scene.guard.disarm("run") is None
+
+
+def stop_caller() -> None:
+    """What the guard does to code in which its first error was caught."""
+    frames.insist([sys._getframe(1)], MemoryLimitExceeded("again"))
+    raise MemoryLimitExceeded("first")
+
+
+def test_to_insist_lets_a_with_statement_come_to_its_end():
+    ended = []
+
+    class Context:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *error: object) -> None:
+            ended.append(str(error[1]))
+            frames.stop_insisting()
+
+    def stopped() -> None:
+        with Context():
+            stop_caller()
+
+    with pytest.raises(MemoryLimitExceeded, match="first"):
+        stopped()
+    assert ended == ["first"]
+
+
+def test_to_insist_ends_code_that_swallows_every_error():
+    swallowed = []
+
+    def swallowing() -> None:
+        while len(swallowed) < 10:
+            try:
+                stop_caller()
+            except BaseException as error:
+                swallowed.append(error)
+
+    try:
+        with pytest.raises(MemoryLimitExceeded, match="again"):
+            swallowing()
+    finally:
+        frames.stop_insisting()
+    assert len(swallowed) < 2
