@@ -142,9 +142,10 @@ def clear_caches(*names: str, verbose: bool = False) -> CleanReport:
     """
     report = get_session().clean(*names)
     if verbose:
-        from memcell.view.text import clean_table
+        from memcell.view.tables import clean_report
+        from memcell.view.text import table_text
 
-        print(clean_table(report))
+        print(table_text(clean_report(report)))
     return report
 
 

@@ -64,13 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _orphans(*, kill: bool) -> None:
     from memcell.session import get_session
-    from memcell.view.text import ended_table, orphans_table
+    from memcell.view import process_tables
+    from memcell.view.text import table_text
 
     processes = get_session().processes
     if kill and (outcomes := processes.end_orphans()):
-        print(ended_table(outcomes))
+        print(table_text(process_tables.ended(outcomes)))
     else:
-        print(orphans_table(processes.orphans()))
+        print(table_text(process_tables.orphans(processes.orphans())))
 
 
 def _positive(text: str) -> int:

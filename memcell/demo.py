@@ -13,9 +13,11 @@ from memcell.errors import MemcellError, MissingLibraryError, NotebookError
 from memcell.records.cleaned import CleanReport
 from memcell.records.measured import Limit, Run
 from memcell.units import format_bytes
-from memcell.view import html, text
+from memcell.view import tables
 from memcell.view.figure import save
+from memcell.view.html import page, table_html
 from memcell.view.progress import ProgressBar
+from memcell.view.text import table_text
 
 _NEEDS = ("nbclient", "nbformat", "ipykernel", "igraph")
 #: A cell with this tag in the notebook is run as often as the user asks.
@@ -48,19 +50,19 @@ def run_demo(reruns: int, folder: Path) -> None:
     without, with_cleaning = _split(runs)
     grown = without[-1].after_bytes - without[0].before_bytes
     drifted = with_cleaning[-1].before_bytes - with_cleaning[0].before_bytes
-    print(f"\nWithout cleaning, {reruns} runs of one cell:\n\n{text.runs_table(without)}")
-    print(f"\n%memclean gave back {format_bytes(report.freed_bytes)}:\n\n{text.clean_table(report)}")
-    print(f"\nWith cleaning after each run, {reruns} more:\n\n{text.runs_table(with_cleaning)}")
+    print(f"\nWithout cleaning, {reruns} runs of one cell:\n\n{table_text(tables.runs(without))}")
+    print(f"\n%memclean gave back {format_bytes(report.freed_bytes)}:\n\n{table_text(tables.clean_report(report))}")
+    print(f"\nWith cleaning after each run, {reruns} more:\n\n{table_text(tables.runs(with_cleaning))}")
     print(
         f"\nWithout cleaning the kernel grew by {format_bytes(grown)} in {reruns} runs. Cleaning gave back"
         f" {format_bytes(report.freed_bytes)}. With cleaning it moved by {format_bytes(drifted, sign=True)}"
         f" from the first run to the last of {reruns}."
     )
-    page, picture = folder / "memcell-demo.html", folder / "memcell-demo.png"
-    sections = [("What %memclean gave back", html.clean_table_html(report))]
-    page.write_text(html.page(runs, title="memcell demo", limit=limit, sections=sections), encoding="utf-8")
+    html, picture = folder / "memcell-demo.html", folder / "memcell-demo.png"
+    sections = [("What %memclean gave back", table_html(tables.clean_report(report)))]
+    html.write_text(page(runs, title="memcell demo", limit=limit, sections=sections), encoding="utf-8")
     save(runs, picture, limit)
-    print(f"\nWritten: {page.resolve()}\n         {picture.resolve()}")
+    print(f"\nWritten: {html.resolve()}\n         {picture.resolve()}")
 
 
 def _split(runs: list[Run]) -> tuple[list[Run], list[Run]]:

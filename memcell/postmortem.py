@@ -61,10 +61,11 @@ def run_postmortem(options: argparse.Namespace) -> None:
 
 
 def _told(boxes: Boxes, deaths: tuple[Death, ...], folder: str | None, *, is_list: bool) -> str:
-    from memcell.view.text import death_report, deaths_table
+    from memcell.view.deaths import deaths_table
+    from memcell.view.text import death_report, table_text
 
     if is_list:
-        return deaths_table(deaths)
+        return table_text(deaths_table(deaths))
     if not deaths:
         return _nothing(boxes, folder)
     older = len(deaths) - 1

@@ -435,7 +435,7 @@ class Session:
     def _relieve_during(self, why: str, *, is_clean_due: bool) -> None:
         """While a run comes near a limit: warn, or clean. In a thread."""
         # Loaded before anything asks for it under own(), which would take what the run does meanwhile for memcell's.
-        from memcell.view import html, text  # noqa: F401
+        from memcell.view import html, process_tables, text  # noqa: F401
 
         self.plan()
         if is_clean_due and self._policy.may_clean_during(self.settings.thresholds):
@@ -526,9 +526,9 @@ class Session:
             return
         left = self.processes.end_at_exit(grace_s=_GRACE_AT_EXIT_S)
         if left:
-            from memcell.view.text import left_line
+            from memcell.view.process_tables import left_words
 
-            logger.warning(left_line(left))
+            logger.warning(left_words(left))
 
     def _last_act(self) -> list[str]:
         if not self.settings.end_children:
@@ -619,9 +619,10 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 
 def _log_notice(notice: Notice) -> None:
-    from memcell.view.text import notice_line
 
-    logger.warning("%s", notice_line(notice))
+    from memcell.view.phrases import notice_words
+
+    logger.warning("%s", notice_words(notice))
 
 
 _session: Session | None = None

@@ -12,65 +12,49 @@ from memcell.records.measured import Run
 from memcell.run_history import History
 
 if TYPE_CHECKING:
-    from memcell.records.explained import RepeatReport
     from memcell.session import Session
+    from memcell.view.tables import Table
 
 
-def _line(run: Run) -> str:
+def _run(run: Run) -> str:
     from memcell.view.text import summary_line
 
     return summary_line(run)
 
 
-def _table(report: CleanReport) -> str:
-    from memcell.view.text import clean_table
+def _plain_table(record: object) -> str:
+    from memcell.view.text import table_text
 
-    return clean_table(report)
-
-
-def _table_html(report: CleanReport) -> str:
-    from memcell.view.html import clean_table_html
-
-    return clean_table_html(report)
+    return table_text(_table(record))
 
 
-def _repeated(report: RepeatReport) -> str:
-    from memcell.view.text import repeat_table
-
-    return repeat_table(report)
+def _history(history: History) -> str:
+    return _plain_table(history) if len(history) else repr(history)
 
 
-def _repeated_html(report: RepeatReport) -> str:
-    from memcell.view.html import repeat_table_html
+def _rich_table(record: object) -> str:
+    from memcell.view.html import table_html
 
-    return repeat_table_html(report)
-
-
-def _runs(history: History) -> str:
-    from memcell.view.text import runs_table
-
-    return runs_table(history) if len(history) else repr(history)
+    return table_html(_table(record))
 
 
-def _runs_html(history: History) -> str:
-    from memcell.view.html import runs_table_html
+def _table(record: Any) -> Table:
+    from memcell.view import tables
 
-    return runs_table_html(history)
+    if isinstance(record, History):
+        return tables.runs(record)
+    return tables.clean_report(record) if isinstance(record, CleanReport) else tables.repeat(record)
 
 
 #: By name where nothing needs the class before there is one to show.
 _REPEAT_REPORT = "memcell.records.explained.RepeatReport"
 _PLAIN: dict[type | str, Callable[[Any], str]] = {
-    Run: _line,
-    CleanReport: _table,
-    _REPEAT_REPORT: _repeated,
-    History: _runs,
+    Run: _run,
+    CleanReport: _plain_table,
+    _REPEAT_REPORT: _plain_table,
+    History: _history,
 }
-_HTML: dict[type | str, Callable[[Any], str]] = {
-    CleanReport: _table_html,
-    _REPEAT_REPORT: _repeated_html,
-    History: _runs_html,
-}
+_HTML: dict[type | str, Callable[[Any], str]] = dict.fromkeys((CleanReport, _REPEAT_REPORT, History), _rich_table)
 
 
 def register(shell: InteractiveShell, session: Session) -> Callable[[], None]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from memcell.records.sized import NamespaceSizes
     from memcell.session import Session
     from memcell.view.live import LiveView
+    from memcell.view.tables import Table
 
 #: ``terminal``: text only. ``headless``: a kernel whose outputs are collected (nbclient, papermill). ``live``: a
 #: kernel with a front end that shows widgets while a cell runs.
@@ -61,9 +62,9 @@ class Frontend:
 
     def show_run(self, run: Run) -> None:
         """The summary line."""
-        text, html = self._views()
+        views = self._views()
         limit = self._session.limit()
-        self._show(text.summary_line(run, limit), html.summary_html(run, limit))
+        self._show(views.text.summary_line(run, limit), views.html.summary_html(run, limit))
 
     def show_picture(self, run: Run) -> None:
         """A static picture of a run, which stays in the notebook. Nothing in a terminal."""
@@ -84,13 +85,11 @@ class Frontend:
 
     def show_report(self, report: CleanReport) -> None:
         """The table of what cleaners freed."""
-        text, html = self._views()
-        self._show(text.clean_table(report), html.clean_table_html(report))
+        self._show_table(self._views().tables.clean_report(report))
 
     def show_notice(self, notice: Notice) -> None:
         """One line on what memcell did of its own accord."""
-        text, html = self._views()
-        self._show(text.notice_line(notice), html.notice_html(notice))
+        self._show_lines([self._views().phrases.notice_words(notice)])
 
     def show_last_death(self) -> None:
         """One line if the last kernel in this folder has died and nobody was told yet."""
@@ -103,11 +102,13 @@ class Frontend:
 
     def show_deaths(self, deaths: Sequence[Death], *, in_full: bool) -> None:
         """What killed kernels: the latest in full, or a line for each."""
-        text, html = self._views()
+        views = self._views()
         if in_full and deaths:
-            self._show(text.death_report(deaths[0]), html.death_html(deaths[0]))
-        else:
-            self._show(text.deaths_table(deaths), html.deaths_table_html(deaths))
+            self._show(views.text.death_report(deaths[0]), views.html.death_html(deaths[0]))
+            return
+        with self._session.own():
+            from memcell.view.deaths import deaths_table
+        self._show_table(deaths_table(deaths))
 
     def show_limit(self, info: LimitInfo) -> None:
         """The session's memory limit."""
@@ -117,42 +118,31 @@ class Frontend:
 
     def show_cleaners(self, infos: list[CleanerInfo], *, dry_run: bool = False) -> None:
         """The list of cleaners; of those that would run in a dry run."""
-        text, html = self._views()
-        self._show(text.cleaners_table(infos, dry_run=dry_run), html.cleaners_table_html(infos, dry_run=dry_run))
+        self._show_table(self._views().tables.cleaners(infos, dry_run=dry_run))
 
     def show_verdicts(self, verdicts: list[Verdict]) -> None:
         """The cells that were run again: whether they leak, and what holds the growth."""
-        text, html = self._views()
-        self._show(text.verdicts_table(verdicts), html.verdicts_table_html(verdicts))
+        self._show_table(self._views().tables.verdicts(verdicts))
 
     def show_repeat(self, report: RepeatReport) -> None:
         """The verdict of a cell that was repeated."""
-        text, html = self._views()
-        self._show(text.repeat_table(report), html.repeat_table_html(report))
+        self._show_table(self._views().tables.repeat(report))
 
     def show_sites(self, sites: AllocationSites) -> None:
         """The allocation sites that retain most."""
-        text, html = self._views()
-        self._show(text.sites_table(sites), html.sites_table_html(sites))
+        self._show_table(self._views().tables.sites(sites))
 
     def show_fresh(self, report: FreshReport) -> None:
-        """What was dropped before it was rebound."""
-        text, html = self._views()
-        self._show(text.fresh_lines(report), html.fresh_html(report))
+        """What was dropped before it was rebound, and what was not."""
+        self._show_lines(self._views().phrases.fresh_words(report))
 
     def show_reached(self, reached: Reached, *, dry_run: bool = False) -> None:
         """The variables and modules that went, or would go. Nothing where there are none."""
-        text, html = self._views()
+        tables = self._views().tables
         if reached.variables:
-            self._show(
-                text.variables_table(reached.variables, dry_run=dry_run),
-                html.variables_table_html(reached.variables, dry_run=dry_run),
-            )
+            self._show_table(tables.variables(reached.variables, dry_run=dry_run))
         if reached.modules:
-            self._show(
-                text.modules_table(reached.modules, dry_run=dry_run),
-                html.modules_table_html(reached.modules, dry_run=dry_run),
-            )
+            self._show_table(tables.modules(reached.modules, dry_run=dry_run))
         if dry_run and reached.children:
             self.show_children(reached.children, dry_run=True)
         if reached.ended or (reached.children and not dry_run):
@@ -162,26 +152,19 @@ class Frontend:
         self, children: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = (), *, dry_run: bool = False
     ) -> None:
         """The processes of this session, or what a clean-up would do with them, and those of dead kernels."""
-        text, html = self._views()
-        self._show(
-            text.children_table(children, orphans, dry_run=dry_run),
-            html.children_table_html(children, orphans, dry_run=dry_run),
-        )
+        self._show_table(self._views().process_tables.children(children, orphans, dry_run=dry_run))
 
     def show_ended(self, outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> None:
         """What became of processes that were to be ended, and which of the session are still there."""
-        text, html = self._views()
-        self._show(text.ended_table(outcomes, left), html.ended_table_html(outcomes, left))
+        self._show_table(self._views().process_tables.ended(outcomes, left))
 
     def show_orphans(self, orphans: Sequence[ChildProcess]) -> None:
         """One line on what dead kernels left."""
-        text, html = self._views()
-        self._show(text.orphans_line(orphans), html.orphans_html(orphans))
+        self._show_lines([self._views().process_tables.orphans_words(orphans)])
 
     def show_namespace(self, sizes: NamespaceSizes) -> None:
         """The namespace by size."""
-        text, html = self._views()
-        self._show(text.memtop_table(sizes), html.memtop_table_html(sizes))
+        self._show_table(self._views().tables.memtop(sizes))
 
     def show_live(self) -> bool:
         """Show the live view in the present cell's output; tells whether this front end can."""
@@ -216,17 +199,26 @@ class Frontend:
             live.close()
         return live is not None
 
-    def _views(self) -> tuple[ModuleType, ModuleType]:
+    def _views(self) -> ModuleType:
+        """The package of the views, with those loaded that say and lay out words."""
         with self._session.own():
-            from memcell.view import html, text
+            from memcell import view
+            from memcell.view import html, phrases, process_tables, tables, text  # noqa: F401
 
-            return text, html
+            return view
 
     @staticmethod
     def _show_png(png: bytes, plain: str) -> None:
         # No text/html beside it: it would outrank the picture.
         display({"image/png": base64.b64encode(png).decode(), "text/plain": plain}, raw=True)
         trim_heap()  # drawing leaves megabytes in malloc's free lists
+
+    def _show_table(self, table: Table) -> None:
+        views = self._views()
+        self._show(views.text.table_text(table), views.html.table_html(table))
+
+    def _show_lines(self, lines: Sequence[str]) -> None:
+        self._show("\n".join(lines), self._views().html.lines_html(lines))
 
     def _show(self, plain: str, rich: str) -> None:
         if self.kind == "terminal":

@@ -41,9 +41,9 @@ class Progress:
             return
         self._not_before = time.monotonic() + _INTERVAL_S
         from memcell.view.html import progress_html
-        from memcell.view.text import progress_line
+        from memcell.view.phrases import repeat_progress
 
-        line = progress_line(done, self._wanted, kept_bytes, ended=ended)
+        line = repeat_progress(done, self._wanted, kept_bytes, ended=ended)
         if self._is_terminal:
             self._write("" if ended else line, is_first=not done)
             return

@@ -10,7 +10,7 @@ from memcell.records.deaths import Death, LastRun
 from memcell.units import format_bytes, format_duration, format_round
 from memcell.view.last_minute import highest_bytes
 from memcell.view.phrases import one_line, sparkline
-from memcell.view.tables import Column, Table
+from memcell.view.tables import Table, column
 
 #: Above this part of the limit a death has to do with memory, whoever ended the process.
 _NEAR_LIMIT = 0.85
@@ -160,13 +160,13 @@ def advice(death: Death) -> list[tuple[str, str]]:
 def deaths_table(deaths: Sequence[Death], now: float | None = None) -> Table:
     """One row a death, the latest first."""
     columns = (
-        Column("died", tuple(ago(death, now) for death in deaths), figures=True),
-        Column("in", tuple(_short_where(death) for death in deaths)),
-        Column("memory", tuple(level(death) for death in deaths), figures=True),
-        Column("curve", tuple(sparkline(death.levels, 12) for death in deaths)),
-        Column("ended by", tuple(_short_cause(death) for death in deaths)),
-        Column("cell", tuple(_first_line(death) for death in deaths)),
-        Column("folder", tuple(one_line(death.folder, 60) for death in deaths), prose=True),
+        column("died", (ago(death, now) for death in deaths), figures=True),
+        column("in", (_short_where(death) for death in deaths)),
+        column("memory", (level(death) for death in deaths), figures=True),
+        column("curve", (sparkline(death.levels, 12) for death in deaths)),
+        column("ended by", (_short_cause(death) for death in deaths)),
+        column("cell", (_first_line(death) for death in deaths)),
+        column("folder", (one_line(death.folder, 60) for death in deaths), prose=True),
     )
     return Table(columns if deaths else (), () if deaths else ("no kernel has died",))
 

@@ -7,17 +7,13 @@ fits both places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from memcell.records.cleaned import CleanerInfo, CleanReport, ModuleOutcome, Notice, Variable
-from memcell.records.explained import AllocationSites, FreshReport, RepeatReport, Verdict
 from memcell.records.measured import Limit, Run
-from memcell.records.protected import ChildProcess, EndOutcome
-from memcell.records.sized import NamespaceSizes
-from memcell.view import drawing, process_tables, tables
+from memcell.view import drawing, tables
 from memcell.view.drawing import escape
-from memcell.view.phrases import fresh_words, notice_words, repeat_progress, run_sparkline, summary_parts
+from memcell.view.phrases import repeat_progress, run_sparkline, summary_parts
 from memcell.view.svg import level_svg, runs_svg
 
 if TYPE_CHECKING:
@@ -85,54 +81,26 @@ def summary_html(run: Run, limit: Limit | None = None) -> str:
     )
 
 
-def notice_html(notice: Notice) -> str:
-    """What memcell did of its own accord, and why, in one line."""
-    return f'<div style="{_LINE}">{escape(notice_words(notice))}</div>'
+def lines_html(lines: Iterable[str]) -> str:
+    """Lines of words in the style of the summary line."""
+    return "".join(f'<div style="{_LINE}">{escape(words)}</div>' for words in lines)
 
 
-def clean_table_html(report: CleanReport) -> str:
-    """What each cleaner measurably freed, then the level before and after."""
-    return _table(tables.clean_report(report))
-
-
-def cleaners_table_html(infos: Sequence[CleanerInfo], *, dry_run: bool = False) -> str:
-    """The cleaners that there are or, for a dry run, what each of them would do."""
-    return _table(tables.cleaners(infos, dry_run=dry_run))
-
-
-def variables_table_html(variables: Sequence[Variable], *, dry_run: bool = False) -> str:
-    """The variables that were removed or, for a dry run, would be."""
-    return _table(tables.variables(variables, dry_run=dry_run))
-
-
-def modules_table_html(modules: Sequence[ModuleOutcome], *, dry_run: bool = False) -> str:
-    """The modules that were dropped and those that stay or, for a dry run, would be and would stay."""
-    return _table(tables.modules(modules, dry_run=dry_run))
-
-
-def memtop_table_html(sizes: NamespaceSizes) -> str:
-    """The largest objects of the namespace, and what else holds them."""
-    return _table(tables.memtop(sizes))
-
-
-def verdicts_table_html(verdicts: Sequence[Verdict]) -> str:
-    """The cells that were run again: verdict, growth and culprit, then the lines that fix it."""
-    return _table(tables.verdicts(verdicts))
-
-
-def repeat_table_html(report: RepeatReport) -> str:
-    """The verdict of a cell that was run several times in a row."""
-    return _table(tables.repeat(report))
-
-
-def sites_table_html(sites: AllocationSites) -> str:
-    """The allocation sites that retain most."""
-    return _table(tables.sites(sites))
-
-
-def fresh_html(report: FreshReport) -> str:
-    """What was dropped before it was rebound, and what was not, a line each."""
-    return "".join(f'<div style="{_LINE}">{escape(words)}</div>' for words in fresh_words(report))
+def table_html(table: tables.Table) -> str:
+    """A table for a notebook or a page, with the lines under it."""
+    lines = "".join(f'<div style="margin-top:4px">{escape(line)}</div>' for line in table.lines)
+    grid = ""
+    if table.columns:
+        heads = "".join(_cell("th", column, column.head) for column in table.columns)
+        rows = "".join(
+            f"<tr>{''.join(_cell('td', column, words) for column, words in zip(table.columns, row, strict=True))}</tr>"
+            for row in table.rows
+        )
+        grid = (
+            '<table style="border-collapse:collapse;margin:0;table-layout:auto;font-size:inherit;color:inherit">'
+            f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+    return f'<div style="{_FONT};color:{drawing.INK};line-height:1.4">{grid}{lines}</div>'
 
 
 def progress_html(done: int, wanted: int, kept_bytes: int, *, ended: bool = False) -> str:
@@ -140,28 +108,6 @@ def progress_html(done: int, wanted: int, kept_bytes: int, *, ended: bool = Fals
     bar, _, words = repeat_progress(done, wanted, kept_bytes, ended=ended).partition(" ")
     drawn = f'<span style="color:{drawing.KERNEL};letter-spacing:-0.05em">{bar}</span>'
     return f'<div style="{_LINE}">{drawn} {escape(words)}</div>'
-
-
-def children_table_html(
-    children: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = (), *, dry_run: bool = False
-) -> str:
-    """The processes that cells started and those of dead kernels or, for a dry run, which of them would be ended."""
-    return _table(process_tables.children(children, orphans, dry_run=dry_run))
-
-
-def ended_table_html(outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> str:
-    """What became of processes that were to be ended, and which are still there."""
-    return _table(process_tables.ended(outcomes, left))
-
-
-def orphans_html(orphans: Sequence[ChildProcess]) -> str:
-    """What dead kernels left, in one line, with the next step."""
-    return f'<div style="{_LINE}">{escape(process_tables.orphans_words(orphans))}</div>'
-
-
-def runs_table_html(runs: Sequence[Run]) -> str:
-    """One row per run, oldest first."""
-    return _table(tables.runs(runs))
 
 
 def death_html(death: Death) -> str:
@@ -182,18 +128,11 @@ def death_html(death: Death) -> str:
     return f'<div style="{_FONT};color:{drawing.INK};line-height:1.5">{body}</div>'
 
 
-def deaths_table_html(deaths: Sequence[Death], now: float | None = None) -> str:
-    """One row per death, the latest first."""
-    from memcell.view import deaths as death_words
-
-    return _table(death_words.deaths_table(deaths, now))
-
-
 def deaths_page(deaths: Sequence[Death]) -> str:
     """A page of its own for deaths, the latest first: each with its source and its picture."""
     from memcell.view import deaths as death_words
 
-    body = [death_html(deaths[0]) if deaths else _table(death_words.deaths_table(deaths))]
+    body = [death_html(deaths[0]) if deaths else table_html(death_words.deaths_table(deaths))]
     body += (_section(f"Before that, {death_words.moment(death)}", death_html(death)) for death in deaths[1:])
     return _PAGE.format(title="What killed the kernel", body="\n".join(body))
 
@@ -213,14 +152,14 @@ def page(
         title: The title, as plain text.
         limit: The memory limit that applies, if one is known.
         intro_html: What stands above the charts, as HTML: the caller escapes it.
-        sections: What stands below the table: headings as plain text, each with HTML, as ``clean_table_html`` makes it.
+        sections: What stands below the table: headings as plain text, each with HTML, as ``table_html`` makes it.
     """
     charts = "\n".join(
         f"<figure>{chart}</figure>"
         for chart in (level_svg(runs, limit, _CHART_PX), runs_svg(runs, limit, _CHART_PX))
         if chart
     )
-    parts = [intro_html, charts, _section("Runs", runs_table_html(runs))]
+    parts = [intro_html, charts, _section("Runs", table_html(tables.runs(runs)))]
     parts += (_section(heading, content) for heading, content in sections)
     return document(title, "\n".join(filter(None, parts)))
 
@@ -249,22 +188,6 @@ def _pairs(pairs: Sequence[tuple[str, str]], *, code: bool = False) -> str:
         for name, words in pairs
     )
     return f'<table style="border-collapse:collapse;margin:0;font-size:inherit;color:inherit">{rows}</table>'
-
-
-def _table(table: tables.Table) -> str:
-    lines = "".join(f'<div style="margin-top:4px">{escape(line)}</div>' for line in table.lines)
-    grid = ""
-    if table.columns:
-        heads = "".join(_cell("th", column, column.head) for column in table.columns)
-        rows = "".join(
-            f"<tr>{''.join(_cell('td', column, words) for column, words in zip(table.columns, row, strict=True))}</tr>"
-            for row in table.rows
-        )
-        grid = (
-            '<table style="border-collapse:collapse;margin:0;table-layout:auto;font-size:inherit;color:inherit">'
-            f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        )
-    return f'<div style="{_FONT};color:{drawing.INK};line-height:1.4">{grid}{lines}</div>'
 
 
 def _cell(tag: str, column: tables.Column, words: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from memcell.records.protected import ChildProcess, EndOutcome
 from memcell.units import format_bytes, format_duration
 from memcell.view.phrases import one_line
-from memcell.view.tables import Column, Table
+from memcell.view.tables import Column, Table, column, with_content
 
 _COMMAND_LENGTH = 70
 _ENDINGS = {"terminated": "ended", "killed": "killed", "gone": "had ended already", "left": "still there"}
@@ -16,9 +16,9 @@ _ENDINGS = {"terminated": "ended", "killed": "killed", "gone": "had ended alread
 def children(found: Sequence[ChildProcess], orphans: Sequence[ChildProcess] = (), *, dry_run: bool = False) -> Table:
     """The processes of this session, and those of dead kernels; in a dry run, what a clean-up would do with them."""
     shown = [*found, *orphans]
-    columns = _with_content(
+    columns = with_content(
         *_columns(shown),
-        _column("would be ended" if dry_run else "", map(_plan if dry_run else _remark, shown), prose=True),
+        column("would be ended" if dry_run else "", map(_plan if dry_run else _remark, shown), prose=True),
     )
     if dry_run:
         ended = [child for child in found if _plan(child) == "yes"]
@@ -38,19 +38,19 @@ def orphans(found: Sequence[ChildProcess]) -> Table:
     """The processes that dead kernels left, for a shell."""
     if not found:
         return Table((), ("no kernel that has died left a process",))
-    columns = _with_content(*_columns(found), _column("", map(_remark, found), prose=True))
+    columns = with_content(*_columns(found), column("", map(_remark, found), prose=True))
     return Table(columns, (f"{_count(found)}: {_memory(found)}; memcell orphans --kill ends them",))
 
 
 def ended(outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> Table:
     """What became of processes that were to be ended, and which of the session are still there."""
-    columns = _with_content(
-        _column("pid", (str(outcome.pid) for outcome in outcomes), figures=True),
-        _column("memory", (format_bytes(outcome.memory_bytes) for outcome in outcomes), figures=True),
-        _column("", (_ENDINGS[outcome.ending] for outcome in outcomes)),
-        _column("time", (_duration(outcome) for outcome in outcomes), figures=True),
-        _column("command", (_shown(outcome.command) for outcome in outcomes)),
-        _column("why", (one_line(outcome.why, 100) for outcome in outcomes), prose=True),
+    columns = with_content(
+        column("pid", (str(outcome.pid) for outcome in outcomes), figures=True),
+        column("memory", (format_bytes(outcome.memory_bytes) for outcome in outcomes), figures=True),
+        column("", (_ENDINGS[outcome.ending] for outcome in outcomes)),
+        column("time", (_duration(outcome) for outcome in outcomes), figures=True),
+        column("command", (_shown(outcome.command) for outcome in outcomes)),
+        column("why", (one_line(outcome.why, 100) for outcome in outcomes), prose=True),
     )
     done = [outcome for outcome in outcomes if outcome.ending in ("terminated", "killed")]
     freed_bytes = sum(outcome.memory_bytes for outcome in done)
@@ -79,21 +79,13 @@ def left_words(left: Sequence[ChildProcess]) -> str:
     return f"memcell: {_count(left)} of this kernel left running: {named}; memcell orphans lists them"
 
 
-def _column(head: str, cells: Iterable[str], *, figures: bool = False, prose: bool = False) -> Column:
-    return Column(head, tuple(cells), figures, prose)
-
-
-def _with_content(*columns: Column) -> tuple[Column, ...]:
-    return tuple(column for column in columns if any(column.cells))
-
-
 def _columns(found: Sequence[ChildProcess]) -> tuple[Column, ...]:
     return (
-        _column("pid", (str(child.pid) for child in found), figures=True),
-        _column("memory", (format_bytes(child.memory_bytes) for child in found), figures=True),
-        _column("age", (format_duration(child.age_s) for child in found), figures=True),
-        _column("cell", ("" if child.cell is None else f"[{child.cell}]" for child in found), figures=True),
-        _column("command", (_shown(child.command) for child in found)),
+        column("pid", (str(child.pid) for child in found), figures=True),
+        column("memory", (format_bytes(child.memory_bytes) for child in found), figures=True),
+        column("age", (format_duration(child.age_s) for child in found), figures=True),
+        column("cell", ("" if child.cell is None else f"[{child.cell}]" for child in found), figures=True),
+        column("command", (_shown(child.command) for child in found)),
     )
 
 

@@ -39,28 +39,29 @@ class Table:
         return list(zip(*(column.cells for column in self.columns), strict=True))
 
 
-def _column(head: str, cells: Iterable[str], *, figures: bool = False, prose: bool = False) -> Column:
+def column(head: str, cells: Iterable[str], *, figures: bool = False, prose: bool = False) -> Column:
+    """A column of cells, from top to bottom."""
     return Column(head, tuple(cells), figures, prose)
 
 
-def _with_content(*columns: Column) -> tuple[Column, ...]:
+def with_content(*columns: Column) -> tuple[Column, ...]:
     """Leave out the columns in which no row says anything."""
-    return tuple(column for column in columns if any(column.cells))
+    return tuple(each for each in columns if any(each.cells))
 
 
 def clean_report(report: CleanReport) -> Table:
     """What each cleaner freed, and the level before and after all of them."""
     outcomes = report.outcomes
-    columns = _with_content(
-        _column("cleaner", (phrases.one_line(outcome.name, 40) for outcome in outcomes)),
-        _column("freed", (phrases.freed(outcome) for outcome in outcomes), figures=True),
-        _column(
+    columns = with_content(
+        column("cleaner", (phrases.one_line(outcome.name, 40) for outcome in outcomes)),
+        column("freed", (phrases.freed(outcome) for outcome in outcomes), figures=True),
+        column(
             "objects",
             ("" if outcome.objects is None else f"{outcome.objects:,}" for outcome in outcomes),
             figures=True,
         ),
-        _column("time", (_duration(outcome) for outcome in outcomes), figures=True),
-        _column("error", (phrases.one_line(outcome.error or "", 100) for outcome in outcomes), prose=True),
+        column("time", (_duration(outcome) for outcome in outcomes), figures=True),
+        column("error", (phrases.one_line(outcome.error or "", 100) for outcome in outcomes), prose=True),
     )
     difference = format_bytes(report.freed_bytes)
     change = f"{difference[1:]} more than before" if difference.startswith("-") else f"{difference} freed"
@@ -82,16 +83,16 @@ def _duration(outcome: CleanOutcome) -> str:
 
 def cleaners(infos: Sequence[CleanerInfo], *, dry_run: bool = False) -> Table:
     """The cleaners that there are or, for a dry run, what each of them would do."""
-    columns = _with_content(
-        _column("cleaner", (phrases.one_line(info.name, 40) for info in infos)),
-        _column("effect", ("" if info.source == "available" else info.effect for info in infos)),
-        _column("source", (_source(info) for info in infos)),
-        _column(
+    columns = with_content(
+        column("cleaner", (phrases.one_line(info.name, 40) for info in infos)),
+        column("effect", ("" if info.source == "available" else info.effect for info in infos)),
+        column("source", (_source(info) for info in infos)),
+        column(
             "would free" if dry_run else "size",
             ("" if info.size_bytes is None else format_bytes(info.size_bytes) for info in infos),
             figures=True,
         ),
-        _column("would run" if dry_run else "", (_remark(info, dry_run=dry_run) for info in infos), prose=True),
+        column("would run" if dry_run else "", (_remark(info, dry_run=dry_run) for info in infos), prose=True),
     )
     if not infos:
         return Table(columns, ("no cleaner to run" if dry_run else "no cleaners",))
@@ -131,15 +132,15 @@ def verdicts(found: Sequence[Verdict]) -> Table:
     """One row per cell that was run again; under them the line that fixes each growing one."""
     if not found:
         return Table((), ("no cell was run twice yet; run one again, then ask again",))
-    columns = _with_content(
-        _column("verdict", (verdict.kind for verdict in found)),
-        _column("per run", (phrases.per_run(verdict) for verdict in found), figures=True),
-        _column("runs", (str(verdict.runs) for verdict in found), figures=True),
-        _column("limit in", (phrases.runs_left(verdict) for verdict in found), figures=True),
-        _column("sure", (f"{verdict.confidence:.0%}" if verdict.confidence else "" for verdict in found), figures=True),
-        _column("curve", (phrases.sparkline(verdict.levels, 12) for verdict in found)),
-        _column("cell", (phrases.one_line(verdict.label, 36) for verdict in found)),
-        _column("held by", (phrases.held_by(verdict) for verdict in found), prose=True),
+    columns = with_content(
+        column("verdict", (verdict.kind for verdict in found)),
+        column("per run", (phrases.per_run(verdict) for verdict in found), figures=True),
+        column("runs", (str(verdict.runs) for verdict in found), figures=True),
+        column("limit in", (phrases.runs_left(verdict) for verdict in found), figures=True),
+        column("sure", (f"{verdict.confidence:.0%}" if verdict.confidence else "" for verdict in found), figures=True),
+        column("curve", (phrases.sparkline(verdict.levels, 12) for verdict in found)),
+        column("cell", (phrases.one_line(verdict.label, 36) for verdict in found)),
+        column("held by", (phrases.held_by(verdict) for verdict in found), prose=True),
     )
     fixes = dict.fromkeys(culprit.fix for verdict in found for culprit in verdict.culprits[:1] if culprit.fix)
     return Table(columns, ("to fix it:", *fixes) if fixes else ())
@@ -157,22 +158,22 @@ def repeat(report: RepeatReport) -> Table:
 def sites(found: AllocationSites) -> Table:
     """The allocation sites that retain most."""
     rows = found.sites
-    columns = _with_content(
-        _column("allocated at", (phrases.one_line(site.where, 60) for site in rows)),
-        _column("in", (phrases.one_line(site.function, 40) for site in rows)),
-        _column("called from", (phrases.one_line(site.called_from, 40) for site in rows)),
-        _column("held", (format_bytes(site.size_bytes) for site in rows), figures=True),
-        _column("blocks", (f"{site.count:,}" for site in rows), figures=True),
+    columns = with_content(
+        column("allocated at", (phrases.one_line(site.where, 60) for site in rows)),
+        column("in", (phrases.one_line(site.function, 40) for site in rows)),
+        column("called from", (phrases.one_line(site.called_from, 40) for site in rows)),
+        column("held", (format_bytes(site.size_bytes) for site in rows), figures=True),
+        column("blocks", (f"{site.count:,}" for site in rows), figures=True),
     )
     return Table(columns, (phrases.traced(found),))
 
 
 def variables(removed: Sequence[Variable], *, dry_run: bool = False) -> Table:
     """The variables that were removed or, for a dry run, would be. Sizes are approximate, and the table says so."""
-    columns = _with_content(
-        _column("variable", (phrases.one_line(variable.name, 40) for variable in removed)),
-        _column("type", (phrases.one_line(variable.type_name, 40) for variable in removed)),
-        _column(
+    columns = with_content(
+        column("variable", (phrases.one_line(variable.name, 40) for variable in removed)),
+        column("type", (phrases.one_line(variable.type_name, 40) for variable in removed)),
+        column(
             "about",
             ("" if variable.size_bytes is None else format_bytes(variable.size_bytes) for variable in removed),
             figures=True,
@@ -185,11 +186,11 @@ def variables(removed: Sequence[Variable], *, dry_run: bool = False) -> Table:
 def modules(outcomes: Sequence[ModuleOutcome], *, dry_run: bool = False) -> Table:
     """The modules that were dropped and those that stay, with the reason."""
     drop, stay = ("would go", "would stay") if dry_run else ("dropped", "stays")
-    columns = _with_content(
-        _column("module", (phrases.one_line(outcome.name, 40) for outcome in outcomes)),
-        _column("modules", (str(outcome.count) for outcome in outcomes), figures=True),
-        _column("", (drop if outcome.dropped else stay for outcome in outcomes)),
-        _column("why", (phrases.one_line(outcome.note, 100) for outcome in outcomes), prose=True),
+    columns = with_content(
+        column("module", (phrases.one_line(outcome.name, 40) for outcome in outcomes)),
+        column("modules", (str(outcome.count) for outcome in outcomes), figures=True),
+        column("", (drop if outcome.dropped else stay for outcome in outcomes)),
+        column("why", (phrases.one_line(outcome.note, 100) for outcome in outcomes), prose=True),
     )
     return Table(columns)
 
@@ -197,16 +198,16 @@ def modules(outcomes: Sequence[ModuleOutcome], *, dry_run: bool = False) -> Tabl
 def memtop(sizes: NamespaceSizes) -> Table:
     """The largest objects of the namespace, what else holds them, and what was not counted."""
     entries = sizes.entries
-    columns = _with_content(
-        _column("variable", (phrases.one_line(entry.name, 40) for entry in entries)),
-        _column("type", (phrases.one_line(entry.type_name, 40) for entry in entries)),
-        _column(
+    columns = with_content(
+        column("variable", (phrases.one_line(entry.name, 40) for entry in entries)),
+        column("type", (phrases.one_line(entry.type_name, 40) for entry in entries)),
+        column(
             "size", (phrases.object_size(entry.size_bytes, complete=entry.complete) for entry in entries), figures=True
         ),
-        _column("shared with", (phrases.names(entry.shared_with) for entry in entries), prose=True),
-        _column("also held by", (phrases.names(entry.also_held_by) for entry in entries), prose=True),
-        _column("del helps?", (phrases.del_helps(entry) for entry in entries)),
-        _column("note", (phrases.one_line(entry.note, 80) for entry in entries), prose=True),
+        column("shared with", (phrases.names(entry.shared_with) for entry in entries), prose=True),
+        column("also held by", (phrases.names(entry.also_held_by) for entry in entries), prose=True),
+        column("del helps?", (phrases.del_helps(entry) for entry in entries)),
+        column("note", (phrases.one_line(entry.note, 80) for entry in entries), prose=True),
     )
     lines = [phrases.namespace_total(sizes)]
     lines += (
@@ -219,16 +220,16 @@ def memtop(sizes: NamespaceSizes) -> Table:
 
 def runs(history: Sequence[Run]) -> Table:
     """One row per run, oldest first."""
-    columns = _with_content(
-        _column("run", (f"[{run.number}]" for run in history), figures=True),
-        _column("kept", (format_bytes(run.retained_bytes, sign=True) for run in history), figures=True),
-        _column("peak", (phrases.peak(run) for run in history), figures=True),
-        _column("children", (phrases.children(run) for run in history), figures=True),
-        _column("cleaned", (phrases.cleaned(run) for run in history), figures=True),
-        _column("time", (format_duration(run.duration_s) for run in history), figures=True),
-        _column("kernel", (format_round(run.after_bytes) for run in history), figures=True),
-        _column("curve", (phrases.run_sparkline(run, 12) for run in history)),
-        _column("outcome", ("" if run.outcome == "ok" else run.outcome for run in history)),
-        _column("cell", (phrases.one_line(run.source_line, 44) for run in history), prose=True),
+    columns = with_content(
+        column("run", (f"[{run.number}]" for run in history), figures=True),
+        column("kept", (format_bytes(run.retained_bytes, sign=True) for run in history), figures=True),
+        column("peak", (phrases.peak(run) for run in history), figures=True),
+        column("children", (phrases.children(run) for run in history), figures=True),
+        column("cleaned", (phrases.cleaned(run) for run in history), figures=True),
+        column("time", (format_duration(run.duration_s) for run in history), figures=True),
+        column("kernel", (format_round(run.after_bytes) for run in history), figures=True),
+        column("curve", (phrases.run_sparkline(run, 12) for run in history)),
+        column("outcome", ("" if run.outcome == "ok" else run.outcome for run in history)),
+        column("cell", (phrases.one_line(run.source_line, 44) for run in history), prose=True),
     )
     return Table(columns, () if history else ("no runs yet",))

@@ -10,7 +10,7 @@ import pytest
 from memcell.records.deaths import Death, LastRun
 from memcell.units import GIB, MIB, parse_size
 from memcell.view import html, text
-from memcell.view.deaths import advice, cause, death_line, where
+from memcell.view.deaths import advice, cause, death_line, deaths_table, where
 from memcell.view.last_minute import last_minute_svg, last_minute_text
 from tests.unit.view_records import WEIRD
 
@@ -32,8 +32,8 @@ _RUN = LastRun(
 _TIMES = tuple(-60 + index * 0.1 for index in range(600))
 DEATH = Death(
     name="a.json",
-    folder="/home/me/work",
-    notebook="/home/me/work/a.ipynb",
+    folder="/notebooks",
+    notebook="/notebooks/a.ipynb",
     pid=1234,
     died=_DIED,
     signal="SIGKILL",
@@ -94,7 +94,7 @@ def test_the_report_tells_all():
         "+5.85 GiB since the run began",
         "8.00 GiB (cgroup v2)",
         "kept +300.0 MiB, +310.0 MiB; their highest peak was +1.17 GiB",
-        "/home/me/work/a.ipynb",
+        "/notebooks/a.ipynb",
         "8 GiB limit │",
         "−60 s",
         "%%memwatch --limit 7585MB",
@@ -195,7 +195,7 @@ def test_nothing_of_a_user_breaks_a_terminal_or_a_page():
         death = replace(
             DEATH, run=replace(run, is_block=is_block), folder=WEIRD, notebook=WEIRD, signal=WEIRD, oom="no"
         )
-        report = text.death_report(death) + text.deaths_table([death]) + death_line(death)
+        report = text.death_report(death) + text.table_text(deaths_table([death])) + death_line(death)
         assert not any(ord(letter) < 32 and letter != "\n" for letter in report)
         assert "\u202e" not in report
         report.encode()
@@ -214,8 +214,10 @@ def test_a_long_source_is_cut():
 
 
 def test_the_table_has_a_line_for_each():
-    assert text.deaths_table([]) == "no kernel has died"
-    table = text.deaths_table([DEATH, replace(DEATH, oom="no", signal=None, run=None)], _DIED + 3 * 86400).splitlines()
+    assert text.table_text(deaths_table([])) == "no kernel has died"
+    table = text.table_text(
+        deaths_table([DEATH, replace(DEATH, oom="no", signal=None, run=None)], _DIED + 3 * 86400)
+    ).splitlines()
     assert len(table) == 4
     assert "3 days ago" in table[2]
     assert "out-of-memory killer" in table[2]

@@ -11,9 +11,10 @@ import pytest
 
 from memcell.records.measured import Curve, Limit, Run, Snapshot
 from memcell.units import GIB, MIB
-from memcell.view import colours, html
+from memcell.view import colours, html, tables
 from memcell.view.bars import cells
 from memcell.view.drawing import spread
+from memcell.view.html import table_html
 from memcell.view.svg import level_svg, live_svg, runs_svg
 from memcell.view.ticks import size_ticks, time_ticks
 from memcell.view.timeline import timeline
@@ -229,7 +230,7 @@ def test_summary_html_has_the_words_of_the_line() -> None:
 
 
 def test_tables_in_html_are_escaped_and_align_figures() -> None:
-    table = html.clean_table_html(make_report(note="<b>note</b>"))
+    table = table_html(tables.clean_report(make_report(note="<b>note</b>")))
     root = ElementTree.fromstring(table)
     assert "<device>" not in table
     assert "<b>" not in table
@@ -239,11 +240,11 @@ def test_tables_in_html_are_escaped_and_align_figures() -> None:
 
 
 def test_cleaners_table_in_html() -> None:
-    words = "".join(ElementTree.fromstring(html.cleaners_table_html(INFOS)).itertext())
+    words = "".join(ElementTree.fromstring(table_html(tables.cleaners(INFOS))).itertext())
     assert 'memcell.register("phasic", phasic.clear_caches)' in words
     assert "registered, <lambda>" in words
-    assert "2 cleaners would run" in html.cleaners_table_html(INFOS, dry_run=True)
-    assert "no cleaners" in html.cleaners_table_html([])
+    assert "2 cleaners would run" in table_html(tables.cleaners(INFOS, dry_run=True))
+    assert "no cleaners" in table_html(tables.cleaners([]))
 
 
 def _runs() -> list[Run]:
@@ -256,7 +257,7 @@ def test_page_stands_alone_and_escapes_what_users_wrote() -> None:
         title="<demo>",
         limit=LIMIT,
         intro_html="<p>intro</p>",
-        sections=[("A & B", html.clean_table_html(make_report()))],
+        sections=[("A & B", table_html(tables.clean_report(make_report())))],
     )
     page.encode()
     assert "<script" not in page

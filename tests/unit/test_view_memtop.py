@@ -5,8 +5,9 @@ from __future__ import annotations
 from memcell.records.protected import SharedInfo
 from memcell.records.sized import NamespaceEntry, NamespaceSizes
 from memcell.units import MIB
-from memcell.view.html import memtop_table_html
-from memcell.view.text import memtop_table
+from memcell.view import tables
+from memcell.view.html import table_html
+from memcell.view.text import table_text
 
 ENTRIES = (
     NamespaceEntry(
@@ -26,7 +27,7 @@ def sizes(**changes):
 
 
 def test_who_shares_it_and_whether_del_helps():
-    lines = memtop_table(sizes()).splitlines()
+    lines = table_text(tables.memtop(sizes())).splitlines()
     heads = [head.strip() for head in lines[0].split("  ") if head.strip()]
     assert heads == ["variable", "type", "size", "shared with", "also held by", "del helps?", "note"]
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[2:6]}
@@ -40,20 +41,20 @@ def test_who_shares_it_and_whether_del_helps():
 
 
 def test_what_was_not_counted_is_said():
-    line = memtop_table(sizes(uncounted=("a", "b", "c", "d"), holders_complete=False)).splitlines()[-1]
+    line = table_text(tables.memtop(sizes(uncounted=("a", "b", "c", "d"), holders_complete=False))).splitlines()[-1]
     assert line.startswith("≥ 512.0 MiB in 12 variables")
     assert "not counted to the end: a, b, c and 1 more" in line
     assert line.endswith("the search for holders ran out of time")
 
 
 def test_more_than_is_resident_is_no_share():
-    line = memtop_table(sizes(total_bytes=2048 * MIB)).splitlines()[-1]
+    line = table_text(tables.memtop(sizes(total_bytes=2048 * MIB))).splitlines()[-1]
     assert line.endswith("more than the kernel's resident 1 GiB")
 
 
 def test_shared_objects_have_a_line_each():
     shared = (SharedInfo("load", 2, 96 * MIB, 83.0, 7, 3), SharedInfo("other", 1, 0, 1.0, 0, None))
-    lines = memtop_table(sizes(shared=shared)).splitlines()
+    lines = table_text(tables.memtop(sizes(shared=shared))).splitlines()
     assert lines[-2:] == [
         "memcell.shared load: 96.0 MiB, 1 min 23 s old, 7 hits, built in [3]",
         "memcell.shared other: 0.0 MiB, 1.00 s old, 0 hits",
@@ -62,6 +63,6 @@ def test_shared_objects_have_a_line_each():
 
 def test_names_of_a_user_cannot_break_the_page():
     entry = NamespaceEntry("<b>\n", "<i>", MIB, also_held_by=("<script>",), freed_by_del="nothing")
-    html = memtop_table_html(sizes(entries=(entry,)))
+    html = table_html(tables.memtop(sizes(entries=(entry,))))
     assert "<script>" not in html
     assert "<b>" not in html

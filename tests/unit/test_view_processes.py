@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from memcell.records.protected import ChildProcess, EndOutcome
 from memcell.units import MIB
-from memcell.view import html, text
+from memcell.view import process_tables
+from memcell.view.html import lines_html, table_html
+from memcell.view.text import table_text
 
 _SERVER = ChildProcess(4242, 1, "python -m http.server", 0.0, 83.0, 12 * MIB, cell=7, cell_line="serve()")
 _DAEMON = ChildProcess(4300, 2, "daemon\x1b[31m --all\n", 0.0, 5.0, 3 * MIB, detached=True)
@@ -13,7 +15,7 @@ _ORPHAN = ChildProcess(99, 4, "sleep 1000", 0.0, 7384.0, MIB, kernel=55, state="
 
 
 def test_the_table_of_children_and_orphans():
-    assert text.children_table([_SERVER, _DAEMON, _ZOMBIE], [_ORPHAN]).splitlines() == [
+    assert table_text(process_tables.children([_SERVER, _DAEMON, _ZOMBIE], [_ORPHAN])).splitlines() == [
         " pid    memory         age  cell  command",
         (
             "────  ────────  ──────────  ────  ─────────────────────"
@@ -33,7 +35,7 @@ def test_the_table_of_children_and_orphans():
 
 
 def test_a_dry_run_says_who_would_be_ended():
-    lines = text.children_table([_SERVER, _DAEMON, _ZOMBIE], dry_run=True).splitlines()
+    lines = table_text(process_tables.children([_SERVER, _DAEMON, _ZOMBIE], dry_run=True)).splitlines()
     assert [line.split("  ")[-1].strip() for line in lines[2:5]] == [
         "yes",
         "no: detached on purpose",
@@ -48,23 +50,23 @@ def test_what_became_of_them():
         EndOutcome(4243, "deaf", "killed", 2 * MIB, 3.02),
         EndOutcome(4244, "other", "left", MIB, why="it could not be signalled: Operation not permitted"),
     ]
-    said = text.ended_table(outcomes, [_DAEMON]).splitlines()
+    said = table_text(process_tables.ended(outcomes, [_DAEMON])).splitlines()
     assert said[2].split() == ["4242", "12.0", "MiB", "ended", "20.0", "ms", "python", "-m", "http.server"]
     assert said[4].endswith("it could not be signalled: Operation not permitted")
     assert said[5:] == [
         "2 processes ended: 14.0 MiB of theirs given back",
         "detached on purpose, so left: 4300; %memprocs --kill PID ends one",
     ]
-    assert text.ended_table([]) == "0 processes ended"
+    assert table_text(process_tables.ended([])) == "0 processes ended"
 
 
 def test_lines():
-    assert text.orphans_line([_ORPHAN]) == (
+    assert process_tables.orphans_words([_ORPHAN]) == (
         "1 process of a kernel that has died is still there, 1.0 MiB:"
         " %memprocs lists them, memcell orphans --kill ends them"
     )
-    assert text.orphans_table([]) == "no kernel that has died left a process"
-    assert text.left_line([_DAEMON]) == (
+    assert table_text(process_tables.orphans([])) == "no kernel that has died left a process"
+    assert process_tables.left_words([_DAEMON]) == (
         "memcell: 1 process of this kernel left running: 4300 (daemon [31m --all); memcell orphans lists them"
     )
 
@@ -72,10 +74,10 @@ def test_lines():
 def test_html_escapes_what_others_wrote():
     evil = ChildProcess(1, 1, "<script>alert(1)</script>", 0.0, 1.0, 0)
     for shown in (
-        html.children_table_html([evil]),
-        html.ended_table_html([EndOutcome(1, "<b>", "gone", 0, why="<i>")]),
+        table_html(process_tables.children([evil])),
+        table_html(process_tables.ended([EndOutcome(1, "<b>", "gone", 0, why="<i>")])),
     ):
         assert "<script>" not in shown
         assert "<b>" not in shown
         assert "<i>" not in shown
-    assert "1 process of a kernel" in html.orphans_html([_ORPHAN])
+    assert "1 process of a kernel" in lines_html([process_tables.orphans_words([_ORPHAN])])

@@ -6,7 +6,10 @@ import pytest
 
 from memcell.records.explained import AllocationSite, AllocationSites, FreshReport, LeftName, RepeatReport, Verdict
 from memcell.units import MIB
-from memcell.view import html, text
+from memcell.view import html, tables
+from memcell.view.html import lines_html, table_html
+from memcell.view.phrases import fresh_words, repeat_progress
+from memcell.view.text import table_text
 from tests.unit.view_records import WEIRD, make_run
 
 VERDICT = Verdict("a", "step()", "growing", "memory", 32 * MIB, 0.99, 4, 700, (0, MIB, 2 * MIB))
@@ -32,21 +35,21 @@ def report(runs=4, **values):
     ],
 )
 def test_how_it_went(made, says):
-    assert says in text.repeat_table(made).splitlines()[-1]
-    assert says in html.repeat_table_html(made)
+    assert says in table_text(tables.repeat(made)).splitlines()[-1]
+    assert says in table_html(tables.repeat(made))
 
 
 def test_the_bar_and_its_words():
-    assert text.progress_line(0, 4, 0) == "▱" * 20 + " run 1 of 4"
-    assert text.progress_line(3, 4, 96 * MIB) == "▰" * 15 + "▱" * 5 + " run 4 of 4 · +96.0 MiB so far"
-    assert text.progress_line(4, 4, MIB, ended=True) == "▰" * 20 + " 4 runs done"
-    assert text.progress_line(2, 4, MIB, ended=True).endswith("stopped in run 3 of 4")
+    assert repeat_progress(0, 4, 0) == "▱" * 20 + " run 1 of 4"
+    assert repeat_progress(3, 4, 96 * MIB) == "▰" * 15 + "▱" * 5 + " run 4 of 4 · +96.0 MiB so far"
+    assert repeat_progress(4, 4, MIB, ended=True) == "▰" * 20 + " 4 runs done"
+    assert repeat_progress(2, 4, MIB, ended=True).endswith("stopped in run 3 of 4")
     assert "run 4 of 4" in html.progress_html(3, 4, 0)
 
 
 def test_allocation_sites():
     sites = (AllocationSite("numpy/x.py:3", "ones", "[cell] line 2", 32 * MIB, 2),)
-    table = text.sites_table(AllocationSites(sites, 5, 40 * MIB, "memray", 3, "a note"))
+    table = table_text(tables.sites(AllocationSites(sites, 5, 40 * MIB, "memray", 3, "a note")))
     assert "numpy/x.py:3  ones  [cell] line 2  32.0 MiB       2" in table
     assert "40.0 MiB allocated in 3 runs and still held, in 5 places; traced by memray" in table
     assert table.endswith("a note")
@@ -54,13 +57,13 @@ def test_allocation_sites():
 
 def test_what_was_dropped_and_what_was_not():
     made = FreshReport((("x", 256 * MIB),), (LeftName("y", 8 * MIB, "show() reads it"), LeftName("z", 0, "w")), ("x",))
-    assert text.fresh_lines(made).splitlines() == [
+    assert fresh_words(made) == [
         "memcell --fresh: dropped just before rebinding: x (256.0 MiB)",
         "memcell --fresh: left y (8.0 MiB): show() reads it",
         "memcell --fresh: left z: w",
         "memcell --fresh: x has no value now: the old one was dropped, and no new one was made",
     ]
-    assert text.fresh_lines(FreshReport()) == "memcell --fresh: nothing of 1 MiB or more was about to be rebound"
+    assert fresh_words(FreshReport()) == ["memcell --fresh: nothing of 1 MiB or more was about to be rebound"]
 
 
 def test_what_a_user_wrote_does_no_harm():
@@ -68,12 +71,12 @@ def test_what_a_user_wrote_does_no_harm():
     site = AllocationSite(WEIRD, WEIRD, WEIRD, MIB, 1)
     failed = report(1, outcome="error", error=WEIRD)
     for page in (
-        html.fresh_html(weird),
-        html.sites_table_html(AllocationSites((site,), 1, MIB, "memray", note=WEIRD)),
-        html.repeat_table_html(failed),
+        lines_html(fresh_words(weird)),
+        table_html(tables.sites(AllocationSites((site,), 1, MIB, "memray", note=WEIRD))),
+        table_html(tables.repeat(failed)),
     ):
         assert "<script>" not in page
         page.encode()
-    for plain in (text.fresh_lines(weird), text.repeat_table(failed)):
+    for plain in ("\n".join(fresh_words(weird)), table_text(tables.repeat(failed))):
         assert "\x1b" not in plain
         plain.encode()

@@ -7,28 +7,29 @@ import pytest
 from memcell.records.cleaned import CleanReport
 from memcell.records.measured import Limit
 from memcell.units import GIB, MIB
-from memcell.view import text
-from memcell.view.phrases import one_line
+from memcell.view import tables, text
+from memcell.view.phrases import one_line, sparkline
+from memcell.view.text import table_text
 from tests.unit.view_records import INFOS, LIMIT, WEIRD, make_report, make_run
 
 
 def test_sparkline_spans_from_the_lowest_to_the_highest_block() -> None:
-    assert text.sparkline(range(8)) == "▁▂▃▄▅▆▇█"
+    assert sparkline(range(8)) == "▁▂▃▄▅▆▇█"
 
 
 def test_sparkline_keeps_a_spike_that_lasts_one_sample() -> None:
     values = [0] * 1000
     values[503] = 7
-    assert text.sparkline(values, 10) == "▁▁▁▁▁█▁▁▁▁"
+    assert sparkline(values, 10) == "▁▁▁▁▁█▁▁▁▁"
 
 
 @pytest.mark.parametrize("values", [[], [3]])
 def test_sparkline_of_less_than_two_values_is_empty(values: list[float]) -> None:
-    assert text.sparkline(values) == ""
+    assert sparkline(values) == ""
 
 
 def test_sparkline_of_a_flat_line_is_flat_and_low() -> None:
-    assert text.sparkline([9, 9, 9, 9]) == "▁▁▁▁"
+    assert sparkline([9, 9, 9, 9]) == "▁▁▁▁"
 
 
 def test_noise_does_not_look_like_a_mountain_in_the_summary_line() -> None:
@@ -99,7 +100,7 @@ def test_one_line_cannot_break_a_terminal() -> None:
 
 
 def test_clean_table_aligns_figures_and_says_what_could_not_be_told() -> None:
-    lines = text.clean_table(make_report(duration_s=0.06)).splitlines()
+    lines = table_text(tables.clean_report(make_report(duration_s=0.06))).splitlines()
     assert lines == [
         "cleaner          freed  objects     time  error",
         "───────  ─────────────  ───────  ───────  ───────────────────────────",
@@ -112,7 +113,9 @@ def test_clean_table_aligns_figures_and_says_what_could_not_be_told() -> None:
 
 
 def test_clean_table_says_that_memory_rose_and_that_it_was_interrupted() -> None:
-    table = text.clean_table(CleanReport(100 * MIB, 102 * MIB, interrupted=True, note="gc skipped:\nover budget"))
+    table = table_text(
+        tables.clean_report(CleanReport(100 * MIB, 102 * MIB, interrupted=True, note="gc skipped:\nover budget"))
+    )
     assert table.splitlines() == [
         "no cleaner ran",
         "100.0 MiB → 102.0 MiB: 2.0 MiB more than before, 0.0 ms",
@@ -122,7 +125,7 @@ def test_clean_table_says_that_memory_rose_and_that_it_was_interrupted() -> None
 
 
 def test_cleaners_table_says_what_is_ready_and_how_to_register() -> None:
-    _, _, gc, sympy, graphs, phasic = text.cleaners_table(INFOS).splitlines()
+    _, _, gc, sympy, graphs, phasic = table_text(tables.cleaners(INFOS)).splitlines()
     assert gc.split() == ["gc", "none", "built-in,", "memcell", "collects", "cycles"]
     assert sympy.endswith("sympy is not imported")
     assert "160.0 MiB" in graphs
@@ -130,7 +133,7 @@ def test_cleaners_table_says_what_is_ready_and_how_to_register() -> None:
 
 
 def test_dry_run_counts_what_would_run() -> None:
-    *_, gc, sympy, _, phasic, total = text.cleaners_table(INFOS, dry_run=True).splitlines()
+    *_, gc, sympy, _, phasic, total = table_text(tables.cleaners(INFOS, dry_run=True)).splitlines()
     assert gc.endswith("yes")
     assert sympy.endswith("no: sympy is not imported")
     assert "no: not registered" in phasic
@@ -148,14 +151,14 @@ def test_log_line_stays_in_mib() -> None:
 
 
 def test_runs_table_leaves_out_columns_in_which_nothing_stands() -> None:
-    head, _rule, first, second = text.runs_table([make_run(9), make_run(10, kept=-20)]).splitlines()
+    head, _rule, first, second = table_text(tables.runs([make_run(9), make_run(10, kept=-20)])).splitlines()
     assert head.split() == ["run", "kept", "peak", "time", "kernel", "cell"]
     assert first.startswith(" [9]  +105.2 MiB")
     assert second.startswith("[10]   -20.0 MiB")
-    assert "outcome" in text.runs_table([make_run(outcome="error")])
+    assert "outcome" in table_text(tables.runs([make_run(outcome="error")]))
 
 
 def test_tables_without_rows_say_so() -> None:
-    assert text.runs_table([]) == "no runs yet"
-    assert text.cleaners_table([]) == "no cleaners"
-    assert text.cleaners_table([], dry_run=True) == "no cleaner to run"
+    assert table_text(tables.runs([])) == "no runs yet"
+    assert table_text(tables.cleaners([])) == "no cleaners"
+    assert table_text(tables.cleaners([], dry_run=True)) == "no cleaner to run"
