@@ -619,7 +619,6 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 
 def _log_notice(notice: Notice) -> None:
-
     from memcell.view.phrases import notice_words
 
     logger.warning("%s", notice_words(notice))

@@ -64,7 +64,8 @@ def pack(value: object, is_known: Callable[[object], bool] = lambda _: False) ->
     buffers: list[pickle.PickleBuffer] = []
     file = io.BytesIO()
     _pickler_class(is_known)(file, protocol=5, buffer_callback=buffers.append).dump(value)
-    return pickle.PickleBuffer(file.getbuffer()), buffers
+    # Not getbuffer(): from 3.13 on the collector fails at a file that it ends before its buffer. Neither is a copy.
+    return pickle.PickleBuffer(file.getvalue()), buffers
 
 
 def unpack(packed: tuple[Any, Sequence[Any]]) -> Any:

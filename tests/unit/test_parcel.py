@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import sys
 import threading
@@ -33,6 +34,13 @@ def main(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", module)
     exec("class Point:\n    class Inner: pass\n    def __init__(self, x): self.x = x\n", vars(module))
     return module
+
+
+def test_a_packed_value_in_a_cycle_can_be_collected():
+    cycle = [pack("value")]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()  # what the collector cannot end is an error of this test
 
 
 def test_large_arrays_arrive_writable_and_private():
