@@ -16,7 +16,7 @@ _CHART_PX = 1000
 _CURVE_PX, _CURVE_HEIGHT_PX = 150, 34
 #: The full height of a curve is this at least, so that noise looks like noise.
 _SPAN_BYTES = 8 << 20
-_RULE = "border-bottom:1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
+_RULE = f"border-bottom:1px solid {drawing.RULE}"
 _CELL = f"padding:7px 14px 7px 0;vertical-align:top;text-align:left;{_RULE}"
 
 

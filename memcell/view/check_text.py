@@ -15,7 +15,7 @@ _INDENT = " " * 10
 
 def head(path: str, kernel: str, cells: int) -> str:
     """The line above the cells of a notebook."""
-    return f"{path} · kernel {kernel} · {_count(cells, 'code cell')}"
+    return f"{path} · kernel {kernel} · {phrases.count(cells, 'code cell')}"
 
 
 def cell_lines(cell: CellCheck, options: CheckOptions) -> list[str]:
@@ -99,7 +99,7 @@ def notebook_lines(check: NotebookCheck) -> list[str]:
     if check.problem is not None or check.interrupted:
         left = sum(cell.state == "not checked" for cell in check.cells)
         if left:
-            lines.append(f"  not checked: {_count(left, 'cell')}")
+            lines.append(f"  not checked: {phrases.count(left, 'cell')}")
     return lines
 
 
@@ -123,15 +123,11 @@ def summary(checks: Sequence[NotebookCheck]) -> str:
         found += "; interrupted"
     elif strict and any(check.doubtful for check in checks):
         found += "; strict, so that fails"
-    size = f"{_count(len(checks), 'notebook')}, {_count(len(cells), 'cell')}"
+    size = f"{phrases.count(len(checks), 'notebook')}, {phrases.count(len(cells), 'cell')}"
     highest = max((cell.peak_bytes for cell in cells), default=0)
     peak = f", highest peak {format_round(highest)}" if highest else ""
     return f"{size}: {found}{peak}, {format_duration(sum(check.duration_s for check in checks))}"
 
 
 def _several(number: int, one: str, many: str) -> str:
-    return "" if not number else f"{number} {one if number == 1 else many}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return phrases.count(number, one, many) if number else ""

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from memcell.records.deaths import Death, LastRun
 from memcell.units import format_bytes, format_duration, format_round
 from memcell.view.last_minute import highest_bytes
-from memcell.view.phrases import one_line, sparkline
+from memcell.view.phrases import WORTH_SAYING_BYTES, one_line, sparkline
 from memcell.view.tables import Table, column
 
 #: Above this part of the limit a death has to do with memory, whoever ended the process.
 _NEAR_LIMIT = 0.85
 #: Where a cell that is run again is to be stopped.
 _ADVISED_LIMIT = 0.9
-_MEBI_WORTH_SAYING = 1 << 20
 _SOURCE_LINES = 40
 _LINE_CHARACTERS = 160
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -149,7 +148,7 @@ def advice(death: Death) -> list[tuple[str, str]]:
         found.append((f"%%memwatch --limit {size}", "above the cell: stops it with an error before the kernel dies"))
     if death.is_running and not run.is_block and (of_memory or death.signal != "SIGKILL"):
         found.append(("%%memwatch --isolate", "above the cell: runs it in a child; if that dies, your variables stay"))
-    if any(size >= _MEBI_WORTH_SAYING for size in run.kept_bytes):
+    if any(size >= WORTH_SAYING_BYTES for size in run.kept_bytes):
         found.append(("%memleaks", "after two runs or more: says whether the cell leaks, and what holds it"))
     if of_memory:
         found.append(("%memtop", "before the cell: shows what holds memory already"))
@@ -196,10 +195,10 @@ def _first_line(death: Death) -> str:
 def _memory(death: Death) -> str:
     seen = f"{format_bytes(death.levels[-1])} {format_duration(-death.times_s[-1])} before the end"
     highest = highest_bytes(death)
-    if highest > death.levels[-1] + _MEBI_WORTH_SAYING:
+    if highest > death.levels[-1] + WORTH_SAYING_BYTES:
         seen += f", at most {format_bytes(highest)} in the last minute"
     children = death.children_bytes[-1] if death.children_bytes else 0
-    if children >= _MEBI_WORTH_SAYING:
+    if children >= WORTH_SAYING_BYTES:
         seen += f" ({format_bytes(children)} of it in child processes)"
     if death.run is not None and death.is_running:
         grown = death.levels[-1] - death.run.before_bytes

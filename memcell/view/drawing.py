@@ -18,7 +18,8 @@ from memcell.view.ticks import Ticks
 INK = "var(--jp-ui-font-color1, currentColor)"
 #: Secondary text. The third level of JupyterLab's theme is too pale for small text.
 MUTED = "var(--jp-ui-font-color2, currentColor)"
-_GRID = "var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
+#: Rules, and the lines of a grid.
+RULE = "var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
 _UI_FONT = "var(--jp-ui-font-family, system-ui, sans-serif)"
 #: Blue in both of JupyterLab's own themes, brighter in the dark one.
 KERNEL = f"var(--jp-brand-color1, {colours.KERNEL})"
@@ -134,7 +135,7 @@ def level_axis(ticks: Ticks, scale: Scale, left: float, right: float) -> str:
     parts = []
     for value, label in zip(ticks.values, ticks.labels, strict=True):
         y = scale(value)
-        parts.append(line(left, y, right, y, colour=_GRID))
+        parts.append(line(left, y, right, y, colour=RULE))
         words = label if label == "0" else f"{label} {ticks.unit}"
         parts.append(text(left - 8, y + 3.5, words, size=10, anchor="end"))
     return "".join(parts)
@@ -145,7 +146,7 @@ def time_axis(ticks: Ticks, scale: Scale, y: float) -> str:
     parts = []
     for value, label in zip(ticks.values, ticks.labels, strict=True):
         x = scale(value)
-        parts.append(line(x, y, x, y + 4, colour=_GRID))
+        parts.append(line(x, y, x, y + 4, colour=RULE))
         words = label if label == "0" else f"{label} {ticks.unit}"
         parts.append(text(x, y + 15, words, size=10, anchor="middle"))
     return "".join(parts)

@@ -22,7 +22,7 @@ from memcell.records.measured import Limit, Run
 from memcell.units import MIB, format_round
 from memcell.view import colours
 from memcell.view.phrases import summary_parts
-from memcell.view.ticks import Ticks, size_ticks, time_ticks
+from memcell.view.ticks import Ticks, limit_in_sight, size_ticks, time_ticks
 from memcell.view.timeline import run_points, timeline
 
 _SUFFIXES = (".png", ".svg")
@@ -31,8 +31,6 @@ _MOST_POINTS = 2000
 #: Axes span these at least, so that noise does not look like a mountain.
 _SPAN_BYTES = 8 * MIB
 _SPAN_S = 1e-3
-#: A limit is drawn as a line up to this many times the highest level, else it would flatten the curve.
-_LIMIT_IN_SIGHT = 3
 _PEAK_COLOUR = "#99C7E0"  # the kernel's blue at 40 % on white
 _TITLE_LETTERS = 100  # a longer title of one run is written smaller
 _INK = "#222222"
@@ -215,8 +213,8 @@ def _draw_level(axes: Axes, runs: Sequence[Run], limit: Limit | None) -> None:
     highest = max(line.highest_bytes, _SPAN_BYTES)
     duration_s = max(line.duration_s, _SPAN_S)
     limit_bytes = limit.limit_bytes if limit else None
-    in_sight = limit_bytes is not None and limit_bytes <= _LIMIT_IN_SIGHT * highest
-    high = max(highest, limit_bytes or 0) if in_sight else highest
+    in_sight = limit_in_sight(limit_bytes, 0, highest)
+    high = max(highest, in_sight or 0)
     _prepare(axes, size_ticks(0, high), time_ticks(duration_s, 5))
     axes.set(xlim=(0, duration_s), ylim=(0, high * 1.16))
     axes.fill_between(line.times_s, line.level_bytes, color=colours.KERNEL, alpha=0.18, linewidth=0)
@@ -230,8 +228,8 @@ def _draw_level(axes: Axes, runs: Sequence[Run], limit: Limit | None) -> None:
         markersize=2.5,
         label="peak",
     )
-    if limit_bytes is not None and in_sight:
-        axes.axhline(limit_bytes, color=colours.LIMIT, linewidth=1.4, label=f"limit {format_round(limit_bytes)}")
+    if in_sight is not None:
+        axes.axhline(in_sight, color=colours.LIMIT, linewidth=1.4, label=f"limit {format_round(in_sight)}")
     elif limit_bytes is not None:
         axes.set_title(f"limit {format_round(limit_bytes)}", loc="right", fontsize=8, color=_MUTED)
     _title(axes, "Kernel over time")

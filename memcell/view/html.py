@@ -24,9 +24,8 @@ _FIGURES = f"font-family:{drawing.CODE_FONT};font-variant-numeric:tabular-nums;w
 _LINE = f"{_FONT};color:{drawing.MUTED};font-variant-numeric:tabular-nums;line-height:1.6"
 _SOURCE = (
     f"font-family:{drawing.CODE_FONT};white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:8px 12px;"
-    "border-left:3px solid var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
+    f"border-left:3px solid {drawing.RULE}"
 )
-_RULE = "var(--jp-border-color2, rgba(128, 128, 128, 0.35))"
 
 _CHART_PX = 1000
 
@@ -134,7 +133,7 @@ def deaths_page(deaths: Sequence[Death]) -> str:
 
     body = [death_html(deaths[0]) if deaths else table_html(death_words.deaths_table(deaths))]
     body += (_section(f"Before that, {death_words.moment(death)}", death_html(death)) for death in deaths[1:])
-    return _PAGE.format(title="What killed the kernel", body="\n".join(body))
+    return document("What killed the kernel", "\n".join(body))
 
 
 def page(
@@ -194,7 +193,7 @@ def _cell(tag: str, column: tables.Column, words: str) -> str:
     """A cell: figures stand at the right in letters of one width, heads are muted above a rule."""
     style = f"text-align:{'right' if column.figures else 'left'};padding:2px 14px 2px 0;vertical-align:top"
     if tag == "th":
-        style += f";font-weight:600;color:{drawing.MUTED};border-bottom:1px solid {_RULE};white-space:nowrap"
+        style += f";font-weight:600;color:{drawing.MUTED};border-bottom:1px solid {drawing.RULE};white-space:nowrap"
     elif column.figures:
         style += f";{_FIGURES}"
     elif not column.prose:

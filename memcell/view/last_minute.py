@@ -9,7 +9,7 @@ from statistics import median
 from memcell.records.deaths import Death
 from memcell.units import MIB, format_bytes, format_round
 from memcell.view import colours, drawing
-from memcell.view.ticks import size_ticks, time_ticks
+from memcell.view.ticks import limit_in_sight, size_ticks, time_ticks
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _COLUMNS = 60
@@ -18,8 +18,6 @@ _ROWS = 8
 _FINEST_S = 0.05
 #: A pause this many times longer than the usual one between two samples is a time in which nothing ran.
 _PAUSE = 3.0
-#: The axis reaches up to the limit if that does not flatten the curve.
-_LIMIT_IN_SIGHT = 3
 _SPAN_BYTES = 16 * MIB
 _WIDTH, _HEIGHT = 640, 236
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 632, 38, 206
@@ -102,10 +100,8 @@ def _stretches(death: Death) -> list[list[tuple[float, int]]]:
 def _top(death: Death) -> tuple[int, int | None]:
     """Where the axis ends, and the limit if it is in sight."""
     highest = max(highest_bytes(death), _SPAN_BYTES)
-    limit_bytes = death.run.limit_bytes if death.run else None
-    if limit_bytes is None or not 0 < limit_bytes <= _LIMIT_IN_SIGHT * highest:
-        return highest, None
-    return max(highest, limit_bytes), limit_bytes
+    limit_bytes = limit_in_sight(death.run.limit_bytes if death.run else None, 0, highest)
+    return max(highest, limit_bytes or 0), limit_bytes
 
 
 def _eighths(stretches: Sequence[Sequence[tuple[float, int]]], begin: float, index: int, columns: int, top: int) -> int:

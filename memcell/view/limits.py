@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from memcell.records.protected import LimitInfo, Stop
-from memcell.units import MIB, format_bytes, format_round
-from memcell.view.phrases import object_size, one_line
+from memcell.units import format_bytes, format_round
+from memcell.view.phrases import WORTH_SAYING_BYTES, object_size, one_line
 
 _SHOWN = 3
-_WORTH_SAYING_BYTES = MIB
 LIMIT_NOTES = {
     "host": "of a machine: a cell is stopped only once there is no swap left either",
     "no watcher": "no process watches this one, so no cell is stopped; memcell only warns and cleans between cells",
@@ -20,9 +19,9 @@ def stop_message(stop: Stop) -> str:
     used, limit = format_bytes(stop.used_bytes), format_bytes(stop.limit_bytes)
     grown = format_bytes(max(0, stop.grown_bytes))
     parts = [f"{used} of {limit} ({source(stop.source)}) in use; what ran has grown by {grown} and was stopped"]
-    if stop.children_bytes >= _WORTH_SAYING_BYTES:
+    if stop.children_bytes >= WORTH_SAYING_BYTES:
         parts.append(f"child processes hold {format_bytes(stop.children_bytes)} of it; %memprocs lists them")
-    large = [variable for variable in stop.largest if variable.size_bytes >= _WORTH_SAYING_BYTES]
+    large = [variable for variable in stop.largest if variable.size_bytes >= WORTH_SAYING_BYTES]
     if large:
         sizes = (
             f"{one_line(variable.name, 60)} {object_size(variable.size_bytes, complete=variable.complete)}"
@@ -52,7 +51,7 @@ def limit_lines(info: LimitInfo) -> list[str]:
     used = limit.used_bytes
     use = "" if used is None else f"; {format_bytes(used)} ({used / limit.limit_bytes:.0%}) in use"
     lines = [f"memory limit: {format_bytes(limit.limit_bytes)} ({source(limit.source)}){use}"]
-    if used is None or abs(used - info.own_bytes) >= _WORTH_SAYING_BYTES:
+    if used is None or abs(used - info.own_bytes) >= WORTH_SAYING_BYTES:
         lines.append(f"this kernel and its children: {format_bytes(info.own_bytes)} that cannot be dropped")
     steps = (
         ("warns", info.warn_bytes),

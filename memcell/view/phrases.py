@@ -14,13 +14,18 @@ from memcell.units import MIB, format_bytes, format_duration, format_round
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 #: Parts of the summary that most runs do not have (children, cleaned) are left out below this.
-_WORTH_SAYING_BYTES = MIB
+WORTH_SAYING_BYTES = MIB
 #: The level of an idle kernel wavers by some 100 KiB: a curve that spans less than this is drawn low.
 _SPARKLINE_SPAN_BYTES = 4 * MIB
 _BAR_WIDTH = 20
 # Control characters, and the marks that turn the direction of text around for what follows them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def count(number: int, noun: str, several: str = "") -> str:
+    """A number of things: ``1 run``, ``2 runs``; ``several`` where the plural is not the noun with an s."""
+    return f"{number} {noun if number == 1 else several or noun + 's'}"
 
 
 def one_line(text: str, width: int = 80) -> str:
@@ -84,9 +89,9 @@ def children(run: Run) -> str:
     """What the child processes grew by, and their peak where it was much more; empty for less than 1 MiB."""
     grown = run.children_after_bytes - run.children_before_bytes
     highest = run.children_peak_bytes - run.children_before_bytes
-    has_peak = highest >= max(grown, 0) + _WORTH_SAYING_BYTES and highest > 1.1 * grown
+    has_peak = highest >= max(grown, 0) + WORTH_SAYING_BYTES and highest > 1.1 * grown
     peak_text = f"peak {format_bytes(highest, sign=True)}" if has_peak else ""
-    if abs(grown) < _WORTH_SAYING_BYTES:
+    if abs(grown) < WORTH_SAYING_BYTES:
         return peak_text
     grown_text = format_bytes(grown, sign=True)
     return f"{grown_text} ({peak_text})" if peak_text else grown_text
@@ -94,7 +99,7 @@ def children(run: Run) -> str:
 
 def cleaned(run: Run) -> str:
     """What cleaners gave back during the run; empty for less than 1 MiB."""
-    return format_bytes(run.cleaned_bytes) if run.cleaned_bytes >= _WORTH_SAYING_BYTES else ""
+    return format_bytes(run.cleaned_bytes) if run.cleaned_bytes >= WORTH_SAYING_BYTES else ""
 
 
 def level(level_bytes: int, limit: Limit | None) -> str:
@@ -247,9 +252,8 @@ def del_helps(entry: NamespaceEntry) -> str:
 
 def namespace_total(sizes: NamespaceSizes) -> str:
     """What all variables hold, how much of the process that explains, and what was not counted."""
-    noun = "variable" if sizes.count == 1 else "variables"
     total = object_size(sizes.total_bytes, complete=not sizes.uncounted)
-    parts = [f"{total} in {sizes.count} {noun} and what the shell keeps"]
+    parts = [f"{total} in {count(sizes.count, 'variable')} and what the shell keeps"]
     if sizes.rss_bytes:
         share = f"{sizes.total_bytes / sizes.rss_bytes:.0%} of the kernel's {format_round(sizes.rss_bytes)}"
         # Pages that were never written to, or are swapped out, are not resident.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from memcell.records.protected import ChildProcess, EndOutcome
 from memcell.units import format_bytes, format_duration
-from memcell.view.phrases import one_line
+from memcell.view.phrases import count, one_line
 from memcell.view.tables import Column, Table, column, with_content
 
 _COMMAND_LENGTH = 70
@@ -54,8 +54,7 @@ def ended(outcomes: Sequence[EndOutcome], left: Sequence[ChildProcess] = ()) -> 
     )
     done = [outcome for outcome in outcomes if outcome.ending in ("terminated", "killed")]
     freed_bytes = sum(outcome.memory_bytes for outcome in done)
-    noun = "process" if len(done) == 1 else "processes"
-    lines = [f"{len(done)} {noun} ended" + (f": {format_bytes(freed_bytes)} of theirs given back" if done else "")]
+    lines = [f"{_count(done)} ended" + (f": {format_bytes(freed_bytes)} of theirs given back" if done else "")]
     detached = [str(child.pid) for child in left if child.detached]
     if detached:
         lines.append(f"detached on purpose, so left: {', '.join(detached)}; %memprocs --kill PID ends one")
@@ -117,8 +116,8 @@ def _duration(outcome: EndOutcome) -> str:
     return format_duration(outcome.duration_s) if outcome.duration_s else ""
 
 
-def _count(found: Sequence[ChildProcess]) -> str:
-    return "1 process" if len(found) == 1 else f"{len(found)} processes"
+def _count(found: Sequence[object]) -> str:
+    return count(len(found), "process", "processes")
 
 
 def _memory(found: Sequence[ChildProcess]) -> str:

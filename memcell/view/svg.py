@@ -12,8 +12,8 @@ from memcell.records.measured import Limit, Run, Snapshot
 from memcell.units import MIB, format_bytes, format_duration, format_round
 from memcell.view import colours, drawing
 from memcell.view.bars import PEAK_OPACITY, bars
-from memcell.view.phrases import bins, limit_use, summary_parts
-from memcell.view.ticks import size_ticks, time_ticks
+from memcell.view.phrases import bins, count, limit_use, summary_parts
+from memcell.view.ticks import limit_in_sight, size_ticks, time_ticks
 from memcell.view.timeline import timeline
 
 _WIDTH = 640
@@ -30,8 +30,6 @@ _MOST_BARS_ON_PAGE = 60
 #: The level axis spans this at least, so that noise does not look like a mountain.
 _SPAN_BYTES = 16 * MIB
 _SPAN_S = 0.2
-#: A limit is drawn as a line up to this many times the range of the curve.
-_LIMIT_IN_SIGHT = 3
 _LETTERS_PER_LINE = 104
 _AREA_OPACITY = 0.2
 
@@ -59,7 +57,7 @@ def runs_svg(runs: Sequence[Run], limit: Limit | None = None, width: int = _WIDT
         _legend(right, 14),
         bars(shown, limit, left=_LEFT, right=right - 8, top=38, bottom=190),
     ]
-    return drawing.document(width, 228, "Memory kept and peak growth per run", _plural(len(shown), "run"), body)
+    return drawing.document(width, 228, "Memory kept and peak growth per run", count(len(shown), "run"), body)
 
 
 def level_svg(runs: Sequence[Run], limit: Limit | None = None, width: int = _WIDTH) -> str:
@@ -68,7 +66,7 @@ def level_svg(runs: Sequence[Run], limit: Limit | None = None, width: int = _WID
         return ""
     line = timeline(runs)
     highest = max(line.highest_bytes, _SPAN_BYTES)
-    limit_bytes = _limit_in_sight(limit, 0, highest)
+    limit_bytes = limit_in_sight(limit.limit_bytes if limit else None, 0, highest)
     right, top, bottom = width - _MARGIN, 38, 190
     levels = drawing.Scale(0, max(highest, limit_bytes or 0), bottom, top)
     times = drawing.Scale(0, max(line.duration_s, _SPAN_S), _LEFT, right)
@@ -104,7 +102,7 @@ def _during_run(snapshot: Snapshot) -> str:
 
     low = min(before, snapshot.level_bytes, *own)
     high = max(peak, low + _SPAN_BYTES, *own, *with_children)
-    limit_bytes = _limit_in_sight(snapshot.limit, low, high)
+    limit_bytes = limit_in_sight(snapshot.limit.limit_bytes if snapshot.limit else None, low, high)
     high = max(high, limit_bytes or 0)
     margin = (high - low) * 0.04
     levels = drawing.Scale(low - margin, high + margin, bottom, _TOP)
@@ -222,20 +220,8 @@ def _legend(right: float, y: float) -> str:
     )
 
 
-def _limit_in_sight(limit: Limit | None, low: float, high: float) -> int | None:
-    """The limit, if the range of a plot may be stretched to show it; it would flatten the curve of a smaller one."""
-    limit_bytes = limit.limit_bytes if limit else None
-    if limit_bytes is None or not low < limit_bytes <= low + _LIMIT_IN_SIGHT * (high - low):
-        return None
-    return limit_bytes
-
-
 def _shown(shown: Sequence[Run], runs: Sequence[Run]) -> str:
     return f" (last {len(shown)} of {len(runs)})" if len(shown) < len(runs) else ""
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _wrapped(parts: Sequence[str]) -> list[str]:

@@ -100,7 +100,7 @@ def cleaners(infos: Sequence[CleanerInfo], *, dry_run: bool = False) -> Table:
         return Table(columns)
     runnable = [info for info in infos if _would_run(info)]
     known = [info.size_bytes for info in runnable if info.size_bytes is not None]
-    line = f"{len(runnable)} {'cleaner' if len(runnable) == 1 else 'cleaners'} would run"
+    line = f"{phrases.count(len(runnable), 'cleaner')} would run"
     if known:
         line += f"; known to free: {format_bytes(sum(known))}"
     return Table(columns, (f"{line}; nothing was cleaned",))
@@ -179,8 +179,8 @@ def variables(removed: Sequence[Variable], *, dry_run: bool = False) -> Table:
             figures=True,
         ),
     )
-    noun = "variable" if len(removed) == 1 else "variables"
-    return Table(columns, (f"{len(removed)} {noun} {'would be removed' if dry_run else 'removed'}",))
+    gone = phrases.count(len(removed), "variable")
+    return Table(columns, (f"{gone} {'would be removed' if dry_run else 'removed'}",))
 
 
 def modules(outcomes: Sequence[ModuleOutcome], *, dry_run: bool = False) -> Table:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from memcell.units import GIB, MIB
 
+#: A limit is drawn as a line up to this many times the range of the curve: else it would flatten it.
+_LIMIT_IN_SIGHT = 3
 _SIZE_UNITS = ((MIB, "MiB"), (GIB, "GiB"), (GIB << 10, "TiB"), (GIB << 20, "PiB"))
 _TIME_UNITS = ((1, "s"), (60, "min"), (3600, "h"))
 #: A longer unit is taken from this many of it on: 90 s read better than 1.5 min.
@@ -61,3 +63,10 @@ def _round_step(step: float) -> float:
     mantissa = step / power
     # Between two round numbers the middle, as ratios go, is the root of their product.
     return power * next((nice for nice, next_nice in ((1, 2), (2, 5), (5, 10)) if mantissa**2 < nice * next_nice), 10)
+
+
+def limit_in_sight(limit_bytes: int | None, low: float, high: float) -> int | None:
+    """The limit, if an axis from ``low`` to ``high`` may be stretched up to it."""
+    if limit_bytes is None or not low < limit_bytes <= low + _LIMIT_IN_SIGHT * (high - low):
+        return None
+    return limit_bytes
