@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Mapping
 from types import ModuleType
 
+from memcell.looking import module_names
 from memcell.records.cleaned import CleanerInfo
 
 FUNCTION = "clear_caches"
@@ -26,18 +27,10 @@ def available_cleaners(known: Collection[str], modules: Mapping[str, ModuleType]
         and name not in known
         and name not in _OWN
         and name not in sys.stdlib_module_names
-        and callable(_own_attributes(module).get(FUNCTION))
+        and callable(module_names(module).get(FUNCTION))
     ]
 
 
 def how_to_use(name: str) -> str:
     """What a user writes to have memcell call the module's own function."""
     return f"memcell.register({name!r}, {name}.{FUNCTION})"
-
-
-def _own_attributes(module: object) -> dict[str, object]:
-    """The module's attributes, read so that neither ``__getattr__`` nor a lazy loader gets to run."""
-    if not issubclass(type(module), ModuleType):
-        return {}
-    attributes: dict[str, object] = object.__getattribute__(module, "__dict__")
-    return attributes

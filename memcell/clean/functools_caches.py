@@ -11,9 +11,9 @@ import functools
 import inspect
 import sys
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any, cast
 
+from memcell import looking
 from memcell.clean.cleaner import Cleaner, ClearCallback
 from memcell.errors import UnknownCleanerError
 
@@ -93,7 +93,7 @@ def _split(dotted: str) -> tuple[str, list[str]]:
 
 def _own_attribute(owner: object, name: str) -> Any:
     """An attribute of a module or class as it stands there; of a ``staticmethod`` and the like, the function in it."""
-    bases = cast(type, owner).__mro__ if _is_class(owner) else (owner,)
+    bases = looking.mro(cast("type", owner)) if _is_class(owner) else (owner,)
     found: Any = next((_attributes(base)[name] for base in bases if name in _attributes(base)), _MISSING)
     if type(found) in (staticmethod, classmethod):
         return found.__func__
@@ -104,10 +104,7 @@ def _own_attribute(owner: object, name: str) -> Any:
 
 
 def _attributes(owner: object) -> Mapping[str, object]:
-    if _is_class(owner):
-        return vars(owner)
-    # Of a lazy module too, whose own __getattribute__ would import what it stands for.
-    return object.__getattribute__(owner, "__dict__") if issubclass(type(owner), ModuleType) else {}
+    return looking.class_names(cast("type", owner)) if _is_class(owner) else looking.module_names(owner)
 
 
 def _is_class(owner: object) -> bool:

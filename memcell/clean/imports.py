@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping
 from importlib.machinery import EXTENSION_SUFFIXES, BuiltinImporter, ExtensionFileLoader
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+from memcell.looking import class_module, module_names
 from memcell.records.cleaned import ModuleOutcome
 
 #: Standard packages whose threads, processes and handlers the interpreter ends when it exits.
@@ -76,7 +77,7 @@ class Imports:
     def _drop(self, name: str) -> None:
         module = self._modules.pop(name, None)
         parent, _, child = name.rpartition(".")
-        attributes = _attributes(self._modules.get(parent))
+        attributes = module_names(self._modules.get(parent))
         if module is not None and attributes.get(child) is module:
             del attributes[child]
 
@@ -148,7 +149,7 @@ class Imports:
             if name in _USERS:
                 continue
             user = root_of.get(name, "")
-            for attribute, value in list(_attributes(module).items()):
+            for attribute, value in list(module_names(module).items()):
                 target = _module_of(value, names)
                 used = root_of.get(target) or (_package(target) if user else "")
                 if not used or used == user or (user, used) in found:
@@ -175,27 +176,20 @@ def _package(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _attributes(module: object) -> dict[str, object]:
-    """The module's attributes, read so that neither ``__getattr__`` nor a lazy loader gets to run."""
-    if not issubclass(type(module), ModuleType):
-        return {}
-    attributes: dict[str, object] = object.__getattribute__(module, "__dict__")
-    return attributes
-
-
-def _module_of(value: object, names: Mapping[int, str]) -> str:
+def _module_of(value: Any, names: Mapping[int, str]) -> str:
     """The name of the module that a value is or comes from; empty where that is not told."""
     kind = type(value)
     if issubclass(kind, ModuleType):
         return names.get(id(value), "")
-    defined = value if kind in (FunctionType, BuiltinFunctionType) or issubclass(kind, type) else kind
-    name = getattr(defined, "__module__", "")
-    return name if isinstance(name, str) else ""
+    if kind in (FunctionType, BuiltinFunctionType):
+        name = value.__module__
+        return name if type(name) is str else ""
+    return class_module(cast("type", value) if issubclass(kind, type) else kind)
 
 
 def _irreplaceable(name: str, module: object) -> str:
     """Why a module cannot be imported a second time; empty if it can."""
-    spec = _attributes(module).get("__spec__")
+    spec = module_names(module).get("__spec__")
     if spec is None:
         return f"{name} was made at run time, and no import makes it again"
     if _is_compiled(module):
@@ -206,7 +200,7 @@ def _irreplaceable(name: str, module: object) -> str:
 
 
 def _is_compiled(module: object) -> bool:
-    spec = _attributes(module).get("__spec__")
+    spec = module_names(module).get("__spec__")
     loader, origin = getattr(spec, "loader", None), getattr(spec, "origin", None)
     return (
         isinstance(loader, ExtensionFileLoader)
@@ -217,7 +211,7 @@ def _is_compiled(module: object) -> bool:
 
 def _is_installed(module: object) -> bool:
     """Whether a module is where installers put packages, so that it is not the user's own."""
-    path = _attributes(module).get("__file__")
+    path = module_names(module).get("__file__")
     return isinstance(path, str) and not {"site-packages", "dist-packages"}.isdisjoint(PurePath(path).parts)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from memcell.clean.imports import Imports
 from memcell.errors import UnknownVariableError
+from memcell.looking import class_name
 from memcell.records.cleaned import ModuleOutcome, Variable
 
 #: Names that stay whatever is bound to them: the interpreter's, and those with which a shell is used.
@@ -62,7 +63,7 @@ class Namespace:
             data_bytes = data_size(value)
             if larger_than is None or (data_bytes is not None and data_bytes > larger_than):
                 size_bytes = object_size(value) if data_bytes is None else data_bytes
-                found.append(Variable(name, _type_name(value), size_bytes))
+                found.append(Variable(name, class_name(type(value)), size_bytes))
         return sorted(found, key=lambda variable: -(variable.size_bytes or 0))
 
     def remove_variables(self, *, keep: Iterable[str] = (), larger_than: int | None = None) -> list[Variable]:
@@ -184,8 +185,3 @@ def _asked(size: Callable[[], Any]) -> int | None:
         return int(size())
     except Exception:  # foreign code: a deleted buffer, a __sizeof__ that raises
         return None
-
-
-def _type_name(value: object) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memcell.explain import looking
+from memcell import looking
 from memcell.explain.containers import common_class, newest
 from memcell.explain.walk import Found, Unit, Walk
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType
 from typing import Any
 
-from memcell.explain import looking
+from memcell import looking
 
 CACHE = functools._lru_cache_wrapper
 _KEYS = (str, int, tuple, float)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from memcell.explain.census import Grown
 
+#: A key as ``repr`` writes a text.
+_KEY = re.compile(r"""\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]""")
 _USER = "__main__."
 #: What has a cleaner or a magic of its own, by its name.
 _KNOWN = {
@@ -54,13 +58,19 @@ def fix_for(grown: Grown) -> str:
         entries = f"{name}.values()" if grown.kind.endswith(("dict", "Dict")) else name
         return f"[{ended} for one in {entries}]; {name}.clear()"
     # What an object keeps for itself is not to be emptied behind its back, unless it says that it is a cache.
-    owner, private, rest = name.partition("._")
+    owner, private, rest = _cut(name, "._")
     if private and owner and not rest.startswith(_OF_FUNCTIONS) and "cache" not in rest:
         return f"del {owner}"
     if _is_cleared(grown.kind):
         return f"{name}.clear()"
     # Data can be taken off an object; a part that an extension type needs cannot, so the whole goes.
-    return f"del {name}" if grown.unit == "bytes" else f"del {name.partition('.')[0]}"
+    return f"del {name}" if grown.unit == "bytes" else f"del {_cut(name, '.')[0]}"
+
+
+def _cut(name: str, mark: str) -> tuple[str, str, str]:
+    """As ``name.partition(mark)``, but not inside the key of a dictionary: ``d['data.csv'].x``."""
+    at = _KEY.sub(lambda key: "[" * len(key[0]), name).find(mark)
+    return (name, "", "") if at < 0 else (name[:at], mark, name[at + len(mark) :])
 
 
 def _registration(grown: Grown) -> str:

@@ -28,6 +28,8 @@ _FEWEST_RUNS = 4
 _STEADY_NOISE = 1.0
 #: What the first run alone leaves counts as a warm-up from here on (MiB); below, it is what the cell computes.
 _NOTABLE = 16.0
+#: A run that added less, wherever that shows, is no part of a leak that is worth a word.
+_LEAST_GROWTH_BYTES = int(LEAST_RATE * MIB / 2)
 #: Runs that ``is_suspicious`` looks at.
 _RECENT = 6
 #: Where settled levels have shown that nothing stays, it is looked again after so many runs.
@@ -55,6 +57,26 @@ def series(history: Iterable[Run]) -> dict[str, list[Run]]:
     return {cell: runs for cell, runs in cells.items() if len(runs) > 1}
 
 
+def has_grown(run: Run) -> bool:
+    """Whether a run by itself may have left something behind, wherever that shows. A hook asks at every run.
+
+    Args:
+        run: The run.
+    """
+    if run.anon_before_bytes is not None and run.anon_after_bytes is not None:
+        own = run.anon_after_bytes - run.anon_before_bytes
+    else:
+        own = run.after_bytes - run.before_bytes
+        own -= (run.file_after_bytes or 0) - (run.file_before_bytes or 0)
+        own -= (run.shmem_after_bytes or 0) - (run.shmem_before_bytes or 0)
+    return (
+        own - run.own_bytes + run.cleaned_bytes >= _LEAST_GROWTH_BYTES
+        or (run.heap_after_bytes or 0) - (run.heap_before_bytes or 0) >= _LEAST_GROWTH_BYTES
+        or (run.shmem_after_bytes or 0) - (run.shmem_before_bytes or 0) >= _LEAST_GROWTH_BYTES
+        or run.children_after_bytes - run.children_before_bytes >= _LEAST_GROWTH_BYTES
+    )
+
+
 def is_suspicious(runs: Sequence[Run]) -> bool:
     """Whether the last run of a re-run cell is worth a garbage collection and a trim, to see what stays.
 
@@ -64,7 +86,7 @@ def is_suspicious(runs: Sequence[Run]) -> bool:
     Args:
         runs: The runs of one cell and source, oldest first; the last has no settled level yet.
     """
-    if len(runs) < 2 or not _has_grown(runs[-1]):
+    if len(runs) < 2 or not has_grown(runs[-1]):
         return False
     recent = runs[-_RECENT:]
     if any(_sets_record(curve) for curve in (curves.side_curve(recent, side) for side in curves.SIDES) if curve):
@@ -243,15 +265,6 @@ def _runs_until(limit: Limit | None, rate: float) -> int | None:
     if limit is None or limit.limit_bytes is None or limit.used_bytes is None:
         return None
     return int(max(0, limit.limit_bytes - limit.used_bytes) // max(1, round(rate * MIB)))
-
-
-def _has_grown(run: Run) -> bool:
-    least = LEAST_RATE * MIB / 2
-    ends = curves.memory_ends(run)
-    heap = (run.heap_after_bytes or 0) - (run.heap_before_bytes or 0)
-    shared = (run.shmem_after_bytes or 0) - (run.shmem_before_bytes or 0)
-    children = run.children_after_bytes - run.children_before_bytes
-    return (ends.after - ends.before + ends.cleaned) * MIB >= least or max(heap, shared, children) >= least
 
 
 def _sets_record(levels: Sequence[float]) -> bool:

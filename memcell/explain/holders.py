@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memcell.explain import looking
+from memcell import looking
 
 #: How far up a holder's own holders are followed. A series in a container in a module's dict is eight steps.
 _MAX_STEPS = 12

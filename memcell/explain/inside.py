@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from types import GetSetDescriptorType, MethodDescriptorType
 from typing import Any, cast
 
-from memcell.explain import looking
+from memcell import looking
 
 #: Containers with more entries are not looked through for data.
 MOST_ENTRIES = 1_000

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Literal
 
-from memcell.explain import inside, looking
+from memcell import looking
+from memcell.explain import inside
 from memcell.explain.containers import CACHE, CONTAINERS, built_in_length, copied
 from memcell.explain.weighing import Scale
 
@@ -252,6 +253,8 @@ class Walk:
         if depth >= _DEPTH:
             return
         for attribute, held in looking.Layout(type(value)).attributes(value):
+            if type(attribute) is not str:
+                continue
             if not _is_dunder(attribute):
                 self._step(held, f"{name}.{attribute}", depth)
             elif attribute == "__wrapped__":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from memcell.explain import looking
+from memcell import looking
 
 #: Classes whose own size is all there is to them.
 _PLAIN_MODULES = frozenset(

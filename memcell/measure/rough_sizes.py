@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from typing import cast
 
-from memcell.measure.safe import type_name
+from memcell.looking import type_name
 from memcell.records.sized import ObjectSize
 
 #: Elements of a container that stand for all of them.

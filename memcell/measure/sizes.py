@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from memcell.looking import class_module, class_names, module_names, mro, type_name
 from memcell.measure.marks import Marks
-from memcell.measure.safe import bases, class_attributes, module_attributes, module_of, type_name
 from memcell.measure.sizes_libraries import Parts, Sizer, library_sizer
 from memcell.records.sized import ObjectSize
 
@@ -157,7 +157,7 @@ class Sizing:
 
     def _plan_of_root(self, value: object) -> _Plan | None:
         kind = type(value)
-        if issubclass(kind, type) and module_of(cast(type, value)) == "__main__":
+        if issubclass(kind, type) and class_module(cast(type, value)) == "__main__":
             return _make_plan(kind)  # the user's own class: what its attributes hold is data
         return self._plans[kind]
 
@@ -293,8 +293,8 @@ def _clusters(blocks: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, li
 
 def _module_namespaces() -> Iterator[object]:
     for module in list(sys.modules.values()):
-        names = module_attributes(module)
-        if names is not None:
+        names = module_names(module)
+        if names:
             yield names
 
 
@@ -356,8 +356,8 @@ def _flags(kind: type) -> int:
 
 def _c_sizeof(kind: type) -> Callable[[Any], int]:
     """The ``__sizeof__`` of a class that is written in C: one of a user could say anything, or raise."""
-    for base in bases(kind):
-        found = class_attributes(base).get("__sizeof__")
+    for base in mro(kind):
+        found = class_names(base).get("__sizeof__")
         if type(found) is types.MethodDescriptorType:
             return cast("Callable[[Any], int]", found)
     return object.__sizeof__

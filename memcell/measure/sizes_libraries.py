@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from memcell.measure.safe import bases, imported_class
+from memcell.looking import imported_class, mro
 from memcell.units import format_bytes
 
 _PLAIN_BUFFERS = (bytes, bytearray, array)
@@ -56,9 +56,9 @@ Sizer = Callable[[Any], Parts]
 
 def library_sizer(kind: type) -> Sizer | None:
     """What tells the parts of objects of a class; None if no known library has a say."""
-    mro = bases(kind)
+    bases = mro(kind)
     for module, name, sizer in _SIZERS:
-        if module in sys.modules and imported_class(module, name) in mro:
+        if module in sys.modules and imported_class(module, name) in bases:
             return sizer
     return None
 

@@ -417,3 +417,29 @@ def test_an_outer_holder_is_named_instead_of_what_is_inside_it() -> None:
     first = Census((), (), 0.0, (), sizes, sizes)
     second = Census((grown("__main__.a", 9 * MIB), grown("__main__.a['b']", 9 * MIB)), (), 0.0, (), sizes, sizes)
     assert [one.name for one in compare([first, second], [10 * MIB])] == ["__main__.a"]
+
+
+def test_classes_without_a_module_and_attributes_that_are_no_text() -> None:
+    exec("A = type('A', (), {})", place := {})  # as C code makes them
+    assert "__module__" not in vars(place["A"])
+
+    def function() -> None: ...
+
+    function.__dict__[1] = [1, 2]
+    names: dict[str, Any] = {"kind": place["A"], "one": place["A"](), "many": [place["A"]()], "function": function}
+    names["results"] = []
+    assert _first(names, lambda: names["results"].append(_array())).name == "__main__.results"
+
+
+class _Batch(list):  # type: ignore[type-arg]
+    pass
+
+
+@pytest.mark.parametrize("key", ["data.csv", "x._y", "it's.here", 'say "hi._"', "a\\'._b"])
+def test_the_line_to_paste_is_python_whatever_a_key_is(key: str) -> None:
+    names: dict[str, Any] = {"d": {key: _Batch()}}
+    culprit = _first(names, lambda: names["d"][key].append(_array()))
+    assert culprit.name == f"__main__.d[{key!r}]"
+    place: dict[str, Any] = {"d": {key: _Batch()}}
+    exec(culprit.fix, place)
+    assert not place.get("d", {}).get(key)

@@ -174,3 +174,9 @@ def test_reset_leaves_the_namespace_as_it_was(namespace, user):
     gc.collect()
     assert user == before
     assert not things
+
+
+def test_a_class_without_a_module(namespace, user):
+    exec("one = type('A', (), {})()", place := {})  # as C code makes them
+    user["one"] = place["one"]
+    assert ("one", "A") in [(variable.name, variable.type_name) for variable in namespace.variables()]

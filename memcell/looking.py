@@ -2,10 +2,13 @@
 
 Attributes are read through the descriptors of the interpreter itself, so that no property, ``__getattr__`` or lazy
 module gets to run; lengths through the C function of the built-in type, so that a class cannot lie about its own.
+Types are asked for with ``type()`` throughout: ``isinstance`` would ask the object for its ``__class__``, which a
+proxy answers by loading what it stands for.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import GetSetDescriptorType, MemberDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, Generic, TypeVar, cast
@@ -39,14 +42,28 @@ def mro(kind: type) -> tuple[type, ...]:
 
 def class_module(kind: type) -> str:
     """The name of the module in which a class was made; empty if it does not say."""
-    name = _CLASS_MODULE.__get__(kind)
+    try:
+        name = _CLASS_MODULE.__get__(kind)
+    except AttributeError:  # made by C code, or where there is no __name__
+        return ""
     return name if type(name) is str else ""
 
 
 def class_name(kind: type) -> str:
-    """The dotted name of a class."""
+    """The dotted name of a class, without ``builtins``."""
     module, name = class_module(kind), _CLASS_QUALNAME.__get__(kind)
     return name if module in ("builtins", "") else f"{module}.{name}"
+
+
+def type_name(kind: type) -> str:
+    """The name of a class as its user writes it: also without ``__main__``."""
+    return class_name(kind).removeprefix("__main__.")
+
+
+def imported_class(module: str, name: str) -> type | None:
+    """A class of a library, if that library has been imported."""
+    found = module_names(sys.modules.get(module)).get(name)
+    return found if issubclass(type(found), type) else None
 
 
 def in_class(kind: type, name: str) -> Any:
