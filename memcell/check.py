@@ -150,13 +150,15 @@ class _Checking:
                 self._run_again(kernel)
         except KernelDiedError as error:
             raise _StopError(self._final("died", str(error), kernel)) from error
+        except CellTimeoutExpiredError as error:
+            raise _StopError(self._final("timeout", f"it {error}; allow more with --timeout", kernel)) from error
         except NotebookError as error:
             raise _StopError(Problem("kernel", str(error))) from error
 
     def _attach(self, kernel: NotebookKernel) -> None:
         try:
             kernel.ask("m.begin()")
-        except KernelDiedError:
+        except (KernelDiedError, CellTimeoutExpiredError):
             raise
         except NotebookError as error:
             raise NotebookError(
@@ -212,8 +214,6 @@ class _Checking:
                 kind = "input"
                 message = f"it asks for input, and nobody is there to answer; tag it {SKIP_TAG}, or give it a value"
             problem = Problem(kind, message, cell.number, cell.begun, kernel.level_bytes)
-        except CellTimeoutExpiredError as error:
-            raise _StopError(self._final("timeout", f"it {error}; allow more with --timeout", kernel)) from error
         answer = kernel.ask(f"m.last_run({cell.key!r})")
         if answer["run"] is not None:
             cell.runs.append(Run.from_dict(answer["run"]))

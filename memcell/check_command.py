@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import io
 import json
 import signal
 import sys
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import memcell
-from memcell.errors import InvalidSizeError, MissingLibraryError
-from memcell.records.checked import BROKEN, FEWEST_RERUNS, CellCheck, CheckOptions, NotebookCheck, status_of
-from memcell.units import parse_size
+from memcell import arguments
+from memcell.errors import MissingLibraryError
+from memcell.records.checked import BROKEN, CellCheck, CheckOptions, NotebookCheck, status_of
 from memcell.view import check_text
 from memcell.view.progress import ProgressBar
 
@@ -35,14 +34,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="an .ipynb file")
     parser.add_argument(
-        "--reruns", type=read_reruns, default=6, metavar="N", help="how often each cell is run again (default: 6)"
+        "--reruns", type=arguments.reruns, default=6, metavar="N", help="how often each cell is run again (default: 6)"
     )
     parser.add_argument(
-        "--limit", type=read_size, dest="limit_bytes", metavar="SIZE", help="what the kernel may peak at, such as 2GB"
+        "--limit",
+        type=arguments.size,
+        dest="limit_bytes",
+        metavar="SIZE",
+        help="what the kernel may peak at, such as 2GB",
     )
     parser.add_argument(
         "--timeout",
-        type=read_seconds,
+        type=arguments.seconds,
         default=600,
         dest="timeout_s",
         metavar="SECONDS",
@@ -69,8 +72,6 @@ def run_command(options: argparse.Namespace) -> int:
     if html is not None and (html.is_dir() or not html.resolve().parent.is_dir()):
         print(f"memcell check: cannot write {str(html)!r}; name a file in a folder that exists", file=sys.stderr)
         return BROKEN
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a log that knows few characters
     asked = CheckOptions(options.reruns, options.limit_bytes, options.timeout_s or None, options.kernel, options.strict)
     checks = _check_all(options.notebooks, asked, Reporter(asked, quiet=options.json))
     status = status_of(checks)
@@ -159,26 +160,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def read_reruns(text: str) -> int:
-    """Enough re-runs for a verdict, as an argument type."""
-    number = read_seconds(text)
-    if number < FEWEST_RERUNS:
-        raise argparse.ArgumentTypeError(f"a verdict needs {FEWEST_RERUNS} re-runs or more, got {text!r}")
-    return number
-
-
-def read_seconds(text: str) -> int:
-    """A whole number of seconds, as an argument type."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def read_size(text: str) -> int:
-    """A memory size, as an argument type."""
-    try:
-        return parse_size(text)
-    except InvalidSizeError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

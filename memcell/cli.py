@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import memcell
-from memcell import check_command
+from memcell import arguments, check_command
 from memcell.errors import MemcellError
 from memcell.postmortem import add_postmortem, run_postmortem
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for a failure, 2 for a mistake on the command line."""
     parser = argparse.ArgumentParser(
         prog="memcell", description="Repeated notebook cell runs no longer crash the kernel."
@@ -26,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Runs a notebook with a graph library in a real kernel: a heavy cell is re-run without memcell's "
         "cleaning, then with it. Prints each run, writes an HTML page and a picture. Takes about 1.5 GB.",
     )
-    demo.add_argument("--runs", type=_positive, default=10, metavar="N", help="re-runs of each kind (default: 10)")
+    demo.add_argument(
+        "--runs", type=arguments.number_of("runs"), default=10, metavar="N", help="re-runs of each kind (default: 10)"
+    )
     demo.add_argument(
         "--out", type=Path, default=Path("memcell-demo"), metavar="DIR", help="where to write (default: memcell-demo)"
     )
@@ -39,14 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "kernels that live are never among them.",
     )
     orphans.add_argument(
-        "--kill", action="store_true", help="end them: SIGTERM, then SIGKILL after three seconds; children first"
+        "--kill",
+        nargs="*",
+        metavar="PID",
+        type=arguments.pid,
+        help="end all, or these with what they started, children first: SIGTERM, then SIGKILL after three seconds",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal or a log that knows few characters
     try:
         if options.command == "check":
             return check_command.run_command(options)
         if options.command == "orphans":
-            _orphans(kill=options.kill)
+            _orphans(options.kill)
         elif options.command == "postmortem":
             run_postmortem(options)
         else:
@@ -62,20 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _orphans(*, kill: bool) -> None:
+def _orphans(kill: list[int] | None) -> None:
     from memcell.session import get_session
     from memcell.view import process_tables
     from memcell.view.text import table_text
 
     processes = get_session().processes
-    if kill and (outcomes := processes.end_orphans()):
-        print(table_text(process_tables.ended(outcomes)))
-    else:
-        print(table_text(process_tables.orphans(processes.orphans())))
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs; write 1 or more")
-    return number
+    ended = [] if kill is None else processes.end(kill) if kill else processes.end_orphans()
+    print(table_text(process_tables.ended(ended) if ended else process_tables.orphans(processes.orphans())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tempfile
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -44,6 +45,8 @@ def run_demo(reruns: int, folder: Path) -> None:
         raise MissingLibraryError(f"the demo needs {', '.join(missing)}; run: pip install 'memcell[demo]'")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # it can be written to
     except OSError as error:
         raise MemcellError(f"cannot write to {str(folder)!r}: {error.strerror}; choose another with --out") from error
     runs, report, limit = _run_notebook(reruns)

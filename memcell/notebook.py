@@ -181,6 +181,7 @@ class NotebookKernel:
 
         Raises:
             NotebookError: The kernel cannot answer; the message is the error there.
+            CellTimeoutExpiredError: It did not answer in time: what a cell has left in its event loop keeps it busy.
             KernelDiedError: The kernel is gone.
         """
         asked = "__import__('memcell.ipython.asked', fromlist=['Answer'])"
@@ -190,7 +191,10 @@ class NotebookKernel:
         for _ in range(_ASKS):
             sent = self._client.kc.execute("", silent=True, store_history=False, user_expressions={"answer": code})
             try:
-                content = self._client.wait_for_reply(sent)["content"]
+                # With a cell, which nbclient names if there is no answer in time.
+                content = self._client.wait_for_reply(sent, nbformat.v4.new_code_cell())["content"]
+            except CellTimeoutError as error:
+                raise CellTimeoutExpiredError(f"did not answer within {self._timeout_s} s") from error
             except DeadKernelError as error:
                 raise self._death() from error
             if content["status"] != "aborted":

@@ -40,23 +40,20 @@ def run_postmortem(options: argparse.Namespace) -> None:
     Raises:
         BlackBoxFolderError: The black boxes cannot be read, or the page cannot be written.
     """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters
     boxes = Boxes()
     is_of_all = options.all or (options.list and options.folder is None)
     folder = None if is_of_all else os.path.realpath(options.folder or ".")
-    if options.clear:
-        removed = boxes.clear(folder)
-        print(f"{removed} black {'box' if removed == 1 else 'boxes'} removed")
-        return
     found = boxes.read(folder)
     for line in found.unreadable:
         print(f"memcell postmortem: {line}", file=sys.stderr)
     if options.html is not None:
         _write_page(options.html, found.deaths)
-    if options.json:
+    if options.clear:
+        removed = boxes.clear(folder)
+        print(f"{removed} black {'box' if removed == 1 else 'boxes'} removed")
+    elif options.json:
         print(json.dumps([death.to_dict() for death in found.deaths], indent=1))
-    elif options.html is None:
+    elif options.html is None or options.list:
         print(_told(boxes, found.deaths, folder, is_list=options.list))
 
 

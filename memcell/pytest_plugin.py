@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from memcell import arguments
+
 if TYPE_CHECKING:
     from memcell.records.explained import Verdict
 
@@ -27,38 +29,37 @@ class Steady(Protocol):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options, which are those of ``memcell check``."""
+    """The options: those of ``memcell check`` that do not change what it prints."""
     group = parser.getgroup("memcell", "memcell: notebooks that leak")
     group.addoption("--memcell", action="store_true", help="collect notebooks, and fail those in which a cell leaks")
-    group.addoption("--memcell-reruns", type=_reruns, metavar="N", help="how often each cell is run again (default: 6)")
-    group.addoption("--memcell-limit", type=_size, metavar="SIZE", help="what a notebook's kernel may peak at: 2GB")
     group.addoption(
-        "--memcell-timeout", type=_seconds, metavar="SECONDS", help="how long one run of a cell may take (default: 600)"
+        "--memcell-reruns",
+        type=_as_written(arguments.reruns),
+        metavar="N",
+        help="how often each cell is run again (default: 6)",
+    )
+    group.addoption(
+        "--memcell-limit",
+        type=_as_written(arguments.size),
+        metavar="SIZE",
+        help="what a notebook's kernel may peak at: 2GB",
+    )
+    group.addoption(
+        "--memcell-timeout",
+        type=_as_written(arguments.seconds),
+        metavar="SECONDS",
+        help="how long one run of a cell may take (default: 600; 0 for ever)",
     )
 
 
-def _reruns(text: str) -> str:
-    from memcell.check_command import read_reruns
+def _as_written(read: Callable[[str], object]) -> Callable[[str], str]:
+    """The type of an option that goes on to ``memcell check`` as it is, once it is known that it can be read."""
 
-    return _readable(text, read_reruns)
+    def checked(text: str) -> str:
+        read(text)
+        return text
 
-
-def _size(text: str) -> str:
-    from memcell.check_command import read_size
-
-    return _readable(text, read_size)
-
-
-def _seconds(text: str) -> str:
-    from memcell.check_command import read_seconds
-
-    return _readable(text, read_seconds)
-
-
-def _readable(text: str, read: Callable[[str], object]) -> str:
-    """An option that goes on to ``memcell check`` as it is, once it is known that it can be read."""
-    read(text)
-    return text
+    return checked
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> NotebookFile | None:
@@ -99,8 +100,9 @@ class NotebookItem(pytest.Item):
         )
         if done.returncode:
             # The last line sums all up: pytest shows the first one in its own summary.
-            *lines, last = f"{done.stderr}{done.stdout}".rstrip().splitlines()
-            raise NotebookFailedError("\n".join([last, *lines]))
+            lines = f"{done.stderr}{done.stdout}".rstrip().splitlines()
+            lines = lines or [f"memcell check ended with status {done.returncode} and said nothing"]
+            raise NotebookFailedError("\n".join([lines[-1], *lines[:-1]]))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The lines of the check, without a traceback."""

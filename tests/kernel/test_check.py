@@ -236,6 +236,14 @@ def test_a_cell_that_never_ends_is_named(folder):
     assert re.search(r"^  cell 1   steady", out, re.M), "what is known is said"
 
 
+def test_a_cell_that_leaves_the_kernel_busy_is_named(folder):
+    busy = "import asyncio, time\nasyncio.get_event_loop().call_soon(time.sleep, 100)"
+    folder.notebook("busy.ipynb", "x = 1", busy)
+    status, out, err = folder.check("busy.ipynb", "--timeout", "5")
+    assert (status, err) == (2, "")
+    assert "busy.ipynb: cell 2, run 1: it did not answer within 5 s; allow more with --timeout" in out
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -315,8 +323,8 @@ def test_a_kernel_that_cannot_be_used_is_named(folder, monkeypatch, argv, langua
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--reruns", "2"], "a verdict needs 3 re-runs or more, got '2'"),
-        (["--reruns", "many"], "'many' is not a whole number"),
+        (["--reruns", "2"], "'2' is not a number of re-runs from 3 on"),
+        (["--reruns", "many"], "'many' is not a number of re-runs from 3 on"),
         (["--limit", "12XB"], "cannot read '12XB' as a memory size"),
         (["--html", "nowhere/page.html"], "cannot write 'nowhere/page.html'"),
         (["--no-such-option"], "unrecognized arguments"),

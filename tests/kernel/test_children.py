@@ -101,7 +101,7 @@ def test_however_the_kernel_ends_only_detached_children_stay_and_are_known_as_or
     end(kernel)
     assert alive(children, {"detached"}) == {"detached"}
     assert f"{children['detached'].pid} " in orphans(python)
-    assert f"{children['detached'].pid} " in orphans(python, "--kill")
+    assert f"{children['detached'].pid} " in orphans(python, "--kill", str(children["detached"].pid))
     assert alive(children, set()) == set()
     assert f"{children['detached'].pid} " not in orphans(python)
 
@@ -148,7 +148,7 @@ def test_switched_off_children_are_left_and_the_next_kernel_tells_of_them(starte
         assert f"{children['plain'].pid} " in listed
         assert following.run(f"%memprocs --kill {children['launcher'].pid}").status == "ok"
         assert alive(children, {"plain", "detached", "unmarked"}) == {"plain", "detached", "unmarked"}
-        orphans(python, "--kill")
+        orphans(python, "--kill", *(str(children[name].pid) for name in ("plain", "detached", "unmarked")))
         assert alive(children, set()) == set()
 
 
@@ -169,7 +169,10 @@ def test_a_living_kernel_keeps_its_children_while_orphans_of_another_are_ended(s
         others = {name: psutil.Process(pid) for name, pid in second.value(_PIDS).items()}
         _kill(kernel)
         assert alive(children, {"detached"}) == {"detached"}
-        orphans(python, "--kill")
+        listed = orphans(python)  # --kill without a pid ends exactly these
+        assert f"{children['detached'].pid} " in listed
+        assert not any(f"{child.pid} " in listed for child in others.values())
+        orphans(python, "--kill", str(children["detached"].pid))
         assert alive(children, set()) == set()
         assert alive(others, set(others), timeout_s=0.5) == set(others)
         listed = second.run("%memprocs").lines[0]

@@ -55,9 +55,9 @@ def test_options_go_on_to_the_check(folder):
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--memcell-reruns=2", "a verdict needs 3 re-runs or more, got '2'"),
+        ("--memcell-reruns=2", "'2' is not a number of re-runs from 3 on"),
         ("--memcell-limit=12XB", "cannot read '12XB' as a memory size"),
-        ("--memcell-timeout=soon", "'soon' is not a whole number"),
+        ("--memcell-timeout=soon", "'soon' is not a number of seconds from 0 on"),
     ],
 )
 def test_a_bad_option_is_a_mistake_on_the_command_line(folder, option, words):

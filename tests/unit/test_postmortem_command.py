@@ -130,3 +130,13 @@ def test_a_state_folder_that_is_none_is_one_line(boxes, capsys, monkeypatch, tmp
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert main(["postmortem"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_with_a_page_the_others_are_done_as_well(boxes, capsys, tmp_path):
+    page = tmp_path / "page.html"
+    assert main(["postmortem", "--all", "--list", "--html", str(page)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 2
+    page.unlink()
+    assert main(["postmortem", "--all", "--clear", "--html", str(page)]) == 0
+    assert "removed" in capsys.readouterr().out
+    assert page.exists()
