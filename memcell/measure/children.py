@@ -16,7 +16,7 @@ from typing import Protocol
 import psutil
 
 from memcell.budget import Budget
-from memcell.measure.watcher import children_of, descendants_of, pss_of
+from memcell.measure.watcher import children_of, descendants_of, pss_of, stat_of
 
 #: Reading the children may take this part of wall time; within it a level is read anew, else the last one stands.
 SHARE = 0.05
@@ -132,11 +132,8 @@ class PsutilChildrenGauge:
 
 
 def _is_child(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1]) == os.getpid()
-    except (OSError, ValueError, IndexError):
-        return False  # it has ended
+    fields = stat_of(pid)
+    return bool(fields) and int(fields[1]) == os.getpid()
 
 
 def _rss_of(child: psutil.Process) -> int:

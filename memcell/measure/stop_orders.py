@@ -10,9 +10,6 @@ import mmap
 import os
 import struct
 
-#: What a limit is compared with: the memory of this process and its children that cannot be dropped; its address
-#: space; its private writable memory; the working set of a control group; the host's memory.
-KINDS = ("own", "address", "data", "group", "host")
 #: A run has a limit of the session, and may have one of its own.
 SLOTS = 2
 
@@ -38,15 +35,14 @@ SIZE = mmap.PAGESIZE * -(-(_BOUND_AT + _BOUND.size) // mmap.PAGESIZE)
 
 
 Levels = tuple[int, int, int, int, int, int]
-#: In the place of the levels of a limit that there is not.
-NO_LIMIT: Levels = (-1, 0, 0, 0, 0, 0)
+_NO_LIMIT: Levels = (-1, 0, 0, 0, 0, 0)
 
 
 class Slot:
     """One limit of a run, in bytes.
 
     Attributes:
-        kind: What it is compared with; one of ``KINDS``.
+        kind: What it is compared with; one of ``StopOrders.KINDS``.
         stop: From this level on the run is stopped,
         clean: from this one on cleaners run,
         warn: and from this one on is warned.
@@ -74,6 +70,9 @@ class StopOrders:
         at: Where this part begins; it takes ``SIZE`` bytes.
     """
 
+    #: What a limit is compared with: the memory of this process and its children that cannot be dropped; its address
+    #: space; its private writable memory; the working set of a control group; the host's memory.
+    KINDS = ("own", "address", "data", "group", "host")
     #: The words that the kernel is told before a run is stopped, as bits.
     WARN, CLEAN = 1, 2
 
@@ -83,12 +82,12 @@ class StopOrders:
 
     # The kernel's side
 
-    def allow(self, run: int, signal: int, first: Levels, second: Levels) -> None:
+    def allow(self, run: int, signal: int, first: Levels | None, second: Levels | None) -> None:
         """Let the watcher stop a run that passes one of these limits: the index of its kind, and what a ``Slot`` has.
 
         It has to be forbidden when this is called.
         """
-        _BOTH_SLOTS.pack_into(self._buffer, self._at + _SLOTS_AT, *first, *second)
+        _BOTH_SLOTS.pack_into(self._buffer, self._at + _SLOTS_AT, *(first or _NO_LIMIT), *(second or _NO_LIMIT))
         _RUN.pack_into(self._buffer, self._at, run, signal)
 
     def forbid(self) -> None:
@@ -144,7 +143,7 @@ class StopOrders:
     def slots(self) -> list[tuple[int, Slot]]:
         """What limits the run, with the numbers of the slots."""
         found = [(number, self._get(_SLOT, _SLOTS_AT + number * _SLOT.size)) for number in range(SLOTS)]
-        return [(number, Slot(KINDS[kind], *sizes)) for number, (kind, *sizes) in found if kind >= 0]
+        return [(number, Slot(self.KINDS[kind], *sizes)) for number, (kind, *sizes) in found if kind >= 0]
 
     def files(self) -> tuple[str, str, str]:
         """What ``read_from`` said."""

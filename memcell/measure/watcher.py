@@ -141,11 +141,15 @@ def children_of(pid: int) -> list[int]:
     """The direct child processes of a process, of all its threads. Linux with CONFIG_PROC_CHILDREN."""
     found: list[int] = []
     try:
-        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - pathlib takes 5 ms to import
+        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - pathlib takes 5 ms to import
+    except OSError:
+        return found  # it has just ended
+    for task in tasks:
+        try:
             with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
                 found += map(int, file.read().split())
-    except OSError:
-        pass  # the process or the thread has just ended
+        except OSError:
+            pass  # this thread has just ended
     return found
 
 
@@ -242,12 +246,18 @@ def look_back(afterwards: str, memory: int, recorder: Recorder) -> None:
 
 def is_ending(pid: int) -> bool:
     """Whether a process has ended, or is about to: its pipes are closed some time before it is a zombie."""
+    fields = stat_of(pid)
+    return not fields or fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _PF_EXITING)
+
+
+def stat_of(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third on, the state (see proc(5)); none of a process that is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-            return fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _PF_EXITING)
+            # The name stands in brackets, and may itself hold brackets and spaces.
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return True
+        return []
 
 
 def main(arguments: list[str]) -> None:

@@ -23,20 +23,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from memcell.errors import MemoryLimitExceeded
 from memcell.protect.cell_threads import stop_threads_since
 from memcell.protect.frames import insist, stop_insisting, variables_of
+from memcell.protect.stop_levels import GROWN_BYTES, Levels, Listener, StopLevels
 from memcell.records.protected import Ceiling, Stop
-from memcell.units import MIB
 
 if TYPE_CHECKING:
     from memcell.protect.policy import Thresholds
     from memcell.records.sized import ObjectSize
 
-#: A limit may change while the process runs; reading which one applies takes 0.2 ms.
-_LOOK_EVERY_S = 30.0
 _SIGNAL = int(getattr(signal, "SIGURG", 0))  # Windows has none, and no watcher
-#: A run that has grown by less than this, or than this part of the limit, has not filled the memory.
-_GROWN_BYTES, _GROWN_FRACTION = 8 * MIB, 0.01
-#: What the first traceback of a kernel takes, with the libraries that it loads, and what is shown beside it.
-_ROOM_TO_TELL_BYTES = 64 * MIB
 #: How long the end of a run waits for a signal that is under way. The watcher takes about a millisecond for one.
 _FIRES_WITHIN_S = 0.1
 #: The force of the third firing; the watcher limits such a run's memory (``SWALLOWED_TWICE`` there as well).
@@ -44,18 +38,12 @@ SWALLOWED_TWICE = 3
 #: How long a stopped run's threads are watched for further growth.
 _THREADS_END_WITHIN_S = 0.3
 
-_Levels = tuple[int, int, int, int, int, int]
-_NO_LIMIT: _Levels = (-1, 0, 0, 0, 0, 0)
-#: What limits are compared with, in the order by which the watcher knows them.
-_KINDS = ("own", "address", "data", "group", "host")
 
-
-class Orders(Protocol):
+class Orders(Listener, Protocol):
     """What is shared with the watcher; see ``measure/stop_orders.py``."""
 
-    def allow(self, run: int, signal: int, first: _Levels, second: _Levels) -> None: ...
+    def allow(self, run: int, signal: int, first: Levels | None, second: Levels | None) -> None: ...
     def forbid(self) -> None: ...
-    def read_from(self, usage: str, statistics: str, key: str) -> None: ...
     def state(self) -> tuple[int, int, int]: ...
     def take(self, run: int) -> tuple[int, int, tuple[int, int, int, int]]: ...
     def bound(self) -> tuple[int, int] | None: ...
@@ -125,8 +113,7 @@ class Guard:
         relieve: Callable[[Near], object],
     ) -> None:
         self._orders = orders
-        self._read_ceiling = ceiling
-        self._thresholds = thresholds
+        self._levels = StopLevels(ceiling, thresholds)
         self._own_bytes = own_bytes
         self._find_largest = find_largest
         self._explain = explain
@@ -136,9 +123,6 @@ class Guard:
         self._number = 0
         self._words = 0
         self._fired = self._interrupts = 0
-        self._shared: _Levels | None = None
-        self._ceiling: Ceiling | None = None
-        self._next_look = float("-inf")
         self._previous: Any = None
         self._is_listening = False
         self._is_stopping = False
@@ -156,11 +140,12 @@ class Guard:
             limit_bytes: A limit of this run's own.
         """
         orders = self._orders()
-        if orders is None or not _is_main_thread() or not self._listen():
+        if orders is None or not _is_main_thread():
             return
+        self._listen()
         if orders is not self._told:
             self._told = orders
-            self._next_look = float("-inf")
+            self._levels.reconsider()
         if self._entries:
             orders.forbid()
         self._entries.append(_Guarded(run, own_bytes, limit_bytes, code, time.clock_gettime(time.CLOCK_BOOTTIME)))
@@ -193,8 +178,7 @@ class Guard:
 
     def reconsider(self) -> None:
         """The limit is another one."""
-        self._next_look = float("-inf")
-        self._shared = None
+        self._levels.reconsider()
 
     def close(self) -> None:
         """Let go of the signal. May be called twice."""
@@ -218,7 +202,7 @@ class Guard:
         self._told = None
         self._thread = None
 
-    def _listen(self) -> bool:
+    def _listen(self) -> None:
         if not self._is_listening:
             previous = signal.getsignal(signal.SIGURG)
             self._previous = signal.SIG_DFL if previous is None else previous
@@ -226,49 +210,16 @@ class Guard:
             # A warning must not end what a library waits for in a system call.
             signal.siginterrupt(signal.SIGURG, False)
             self._is_listening = True
-        return True
 
     def _allow(self, orders: Orders) -> None:
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + _LOOK_EVERY_S
-            self._look(orders)
-        shared, own = _NO_LIMIT, _NO_LIMIT
-        if self._shared is not None:
-            shared = _from(self._shared, self._entries[0].own_bytes)
+        shared, own = self._levels.of_session(orders, self._entries[0].own_bytes), None
         limited = self._tightest()
         if limited is not None and limited.limit_bytes is not None:
-            own = _from(self._levels("own", limited.limit_bytes, limited.limit_bytes), limited.own_bytes)
+            own = self._levels.of_run(orders, limited.limit_bytes, limited.own_bytes)
         self._number += 1
         self._words = 0
         _, self._fired, self._interrupts = orders.state()
         orders.allow(self._number, _SIGNAL, shared, own)
-
-    def _look(self, orders: Orders) -> None:
-        ceiling = self._ceiling = self._read_ceiling()
-        if ceiling is None:
-            self._shared = None
-        else:
-            orders.read_from(ceiling.usage_file, ceiling.statistics_file, ceiling.droppable_key)
-            thresholds = self._thresholds()
-            stop_bytes = int(thresholds.limit_fraction * ceiling.limit_bytes)
-            if ceiling.kind != "own":
-                # Above it is death, and 5 % of a small limit are not enough to make and to show an error.
-                cleaned_bytes = int(thresholds.clean_fraction * ceiling.limit_bytes)
-                stop_bytes = min(stop_bytes, max(ceiling.limit_bytes - _ROOM_TO_TELL_BYTES, cleaned_bytes))
-            self._shared = self._levels(ceiling.kind, stop_bytes, ceiling.limit_bytes)
-
-    def _levels(self, kind: str, stop_bytes: int, limit_bytes: int) -> _Levels:
-        """What the watcher is told of a limit, but for the growth: that is still to be added to a run's level."""
-        thresholds = self._thresholds()
-        return (
-            _KINDS.index(kind),
-            stop_bytes,
-            int(thresholds.clean_fraction * limit_bytes),
-            int(thresholds.warn_fraction * limit_bytes),
-            max(_GROWN_BYTES, int(_GROWN_FRACTION * limit_bytes)),
-            limit_bytes,
-        )
 
     def _tightest(self) -> _Guarded | None:
         limited = [entry for entry in self._entries if entry.limit_bytes is not None]
@@ -307,7 +258,7 @@ class Guard:
         until = time.monotonic() + _THREADS_END_WITHIN_S
         while time.monotonic() < until:
             time.sleep(0.02)
-            if self._own_bytes() > level + _GROWN_BYTES:
+            if self._own_bytes() > level + GROWN_BYTES:
                 level = self._own_bytes()
                 stop_threads_since(entry.began)
 
@@ -384,7 +335,7 @@ class Guard:
         limited = self._tightest()
         if slot == 1 and limited is not None and limited.limit_bytes is not None:
             return limited, limited.limit_bytes, "this run"
-        ceiling = self._ceiling
+        ceiling = self._levels.ceiling
         return self._entries[0], ceiling.limit_bytes if ceiling else 0, ceiling.source if ceiling else ""
 
     def _start_relief(self, words: int, found: tuple[int, int, int, int]) -> None:
@@ -399,12 +350,6 @@ class Guard:
         self._thread = thread
         with contextlib.suppress(RuntimeError):  # no memory for a thread: the run is about to be stopped anyway
             thread.start()
-
-
-def _from(levels: _Levels, own_bytes: int) -> _Levels:
-    """The levels of a run that begins at this level of its own."""
-    kind, stop, clean, warn, grown, limit = levels
-    return kind, stop, clean, warn, own_bytes + grown, limit
 
 
 def _is_main_thread() -> bool:

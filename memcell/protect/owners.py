@@ -37,17 +37,14 @@ _OWNERS = (
         lambda executor: executor._processes or (),
         lambda executor, _: executor.shutdown(wait=False, cancel_futures=True),
     ),
-    _Owner(
-        "loky.process_executor",
-        "ProcessPoolExecutor",
-        lambda executor: executor._processes or (),
-        lambda executor, _: executor.shutdown(wait=False, kill_workers=True),
-    ),
-    _Owner(
-        "joblib.externals.loky.process_executor",
-        "ProcessPoolExecutor",
-        lambda executor: executor._processes or (),
-        lambda executor, _: executor.shutdown(wait=False, kill_workers=True),
+    *(
+        _Owner(
+            module,
+            "ProcessPoolExecutor",
+            lambda executor: executor._processes or (),
+            lambda executor, _: executor.shutdown(wait=False, kill_workers=True),
+        )
+        for module in ("loky.process_executor", "joblib.externals.loky.process_executor")
     ),
     _Owner(
         "distributed.deploy.spec",

@@ -104,6 +104,7 @@ class Policy:
         limit = self._limit()
         if limit.limit_bytes is None or limit.used_bytes is None:
             return None
+        self._rearm(limit.used_bytes / limit.limit_bytes, thresholds)
         over = limit.used_bytes - thresholds.clean_fraction * limit.limit_bytes
         if over < 0 or not can_relieve(run.after_bytes, over, limit.limit_bytes):
             return None
@@ -118,8 +119,7 @@ class Policy:
         if limit.limit_bytes is None or limit.used_bytes is None:
             return None
         fraction = limit.used_bytes / limit.limit_bytes
-        if fraction < thresholds.warn_fraction - _REARM_FRACTION:
-            self._has_warned = False
+        self._rearm(fraction, thresholds)
         if fraction < thresholds.warn_fraction or self._has_warned:
             return None
         self._has_warned = True
@@ -151,6 +151,10 @@ class Policy:
             self._is_under_pressure = False
             if report.freed_bytes < _USELESS_FRACTION * (self._limit().limit_bytes or 0):
                 self._not_before = self._clock() + WAIT_AFTER_USELESS_S
+
+    def _rearm(self, fraction: float, thresholds: Thresholds) -> None:
+        if fraction < thresholds.warn_fraction - _REARM_FRACTION:
+            self._has_warned = False
 
     def _remember(self, run: Run) -> _Cell:
         cell = self._cells.setdefault(run.cell, _Cell())

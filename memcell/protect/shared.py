@@ -74,6 +74,7 @@ class _Group:
         with self.lock:
             if self.entries.get(key) is entry:
                 del self.entries[key]
+                self._forget_if_empty()
 
     def drop(self, is_wanted: Callable[[_Entry], bool] | None = None) -> list[_Entry]:
         """Take out instances, all by default. What is being built stays."""
@@ -82,8 +83,7 @@ class _Group:
             gone = {key: entry for key, entry in built if is_wanted is None or is_wanted(entry)}
             for key in gone:
                 del self.entries[key]
-            if not self.entries:
-                self.definition = None
+            self._forget_if_empty()
         return list(gone.values())
 
     def drop_surplus(self, max_entries: int) -> list[_Entry]:
@@ -94,6 +94,11 @@ class _Group:
             for key, _ in gone:
                 del self.entries[key]
         return [entry for _, entry in gone]
+
+    def _forget_if_empty(self) -> None:
+        # The next call has its group looked up again, and the table lists it again.
+        if not self.entries:
+            self.definition = None
 
 
 class SharedTable:
@@ -197,7 +202,8 @@ class SharedTable:
                     group = _Group(definition.name)
                     group.definition = definition
             definition.group = group
-            self._groups = [known for known in self._groups if known.entries and known is not group]
+            # One without entries may be about to get one: whoever has its definition is between here and enter().
+            self._groups = [known for known in self._groups if known.definition is not None and known is not group]
             if definition.function.__closure__:
                 self._of_closures.add(group)
             else:

@@ -162,12 +162,13 @@ class Isolated(Generic[Parameters, Result]):
         if not is_usable:
             worker.retire()
         with self._changed:
-            if is_usable and not self._is_closed:
+            is_kept = is_usable and not self._is_closed
+            if is_kept:
                 self._idle.append(worker)
             else:
                 self._workers.discard(worker)
             self._changed.notify()
-        if is_usable and self._is_closed:
+        if is_usable and not is_kept:
             worker.retire()
 
     def _is_worn(self, worker: _Worker) -> bool:

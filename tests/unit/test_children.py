@@ -195,11 +195,18 @@ def test_psutil_sees_children_too():
 
 
 def test_the_peak_of_a_child_within_a_run(session):
-    run = session.open("child", number=1)
+    run = session.meter.open("child", number=1)
     holder = Holder()
     time.sleep(0.5)
     holder.end()
-    record = session.close(run)
+    record = session.meter.close(run)
     assert record.children_after_bytes == 0
     assert SIZE <= record.children_peak_bytes <= 1.05 * SIZE + _INTERPRETER
     assert abs(record.peak_growth_bytes) < 32 * MIB  # a child is not in the peak of this process
+
+
+def test_a_thread_that_ends_meanwhile_hides_no_child_of_the_others(monkeypatch):
+    with subprocess.Popen(["sleep", "100"]) as child:
+        monkeypatch.setattr(watcher.os, "listdir", lambda _: ["0", str(os.getpid())])
+        assert child.pid in watcher.children_of(os.getpid())
+        child.kill()

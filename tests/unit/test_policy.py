@@ -165,3 +165,12 @@ def test_cells_are_forgotten_beyond_a_thousand(policy):
     for number in range(1500):
         policy.reason_after(run(cell=str(number)), PRESSURE)
     assert len(policy._cells) == 1000
+
+
+def test_once_the_level_has_fallen_a_run_is_warned_again(policy, limit, clock):
+    assert policy.may_warn_during()
+    assert not policy.may_warn_during()
+    limit.used = 100
+    clock.pass_time(100)
+    policy.reason_after(run(), PRESSURE)
+    assert policy.may_warn_during()

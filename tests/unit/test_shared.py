@@ -109,6 +109,24 @@ def test_a_failed_build_is_not_kept(table):
     assert load() == [1, 1]
 
 
+def test_a_failed_first_build_does_not_take_the_function_off_the_list(table):
+    calls = []
+
+    def load():
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("no file yet")
+        return object()
+
+    first, second = table.share(load), table.share(define(LOAD))
+    with pytest.raises(OSError, match="no file yet"):
+        first()
+    second("a")
+    assert first() is first()
+    assert len(table.infos()) == 2
+    assert len(calls) == 2
+
+
 def test_ttl_builds_anew(table, clock):
     released = []
     load = table.share(define(LOAD), ttl=10, on_release=released.append)

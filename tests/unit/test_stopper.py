@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from memcell.measure import stopper
-from memcell.measure.stop_orders import KINDS, NO_LIMIT, SIZE, Levels, StopOrders
+from memcell.measure.stop_orders import SIZE, Levels, StopOrders
 from memcell.measure.stopper import PAGE, SIGINT, Stopper
 from memcell.units import GIB, MIB
 
@@ -70,8 +70,8 @@ class Scene:
         pass
 
     def allow(self, run: int = 1, kind: str = "own", stop: int = 900, grown_from: int = 200, limit: int = 1000) -> None:
-        levels: Levels = (KINDS.index(kind), stop * MIB, 800 * MIB, 700 * MIB, grown_from * MIB, limit * MIB)
-        self.orders.allow(run, SIGURG, levels, NO_LIMIT)
+        levels: Levels = (StopOrders.KINDS.index(kind), stop * MIB, 800 * MIB, 700 * MIB, grown_from * MIB, limit * MIB)
+        self.orders.allow(run, SIGURG, levels, None)
 
     def tick(self, own: int | None = None, after: float = 0.01) -> list[object]:
         """What is done at the next look, at this level."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import subprocess
@@ -37,6 +38,7 @@ def _state(size):
 def _die(how):
     if isinstance(how, int):
         os._exit(how)
+    faulthandler.disable()  # pytest's would print a page
     os.kill(os.getpid(), signal.Signals[how])
     time.sleep(9)
 
