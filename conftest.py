@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
+
+# A shell's background job ignores Ctrl-C, and so would the tests that send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,8 +30,8 @@ def no_registrations() -> Iterator[None]:
     from memcell.session import get_session
 
     session = get_session()
-    for cleaner in session.registry.cleaners():
-        session.registry.unregister(cleaner.name)
+    for cleaner in session.cleaning.registry.cleaners():
+        session.cleaning.registry.unregister(cleaner.name)
     session.close_all()
 
 

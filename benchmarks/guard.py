@@ -241,6 +241,13 @@ overshoot is the highest level seen above {stop} MiB. Where the error is not `Me
 below it says why the cell was stopped: C code kept the interpreter, so an allocation was refused, or Ctrl-C ended a
 wait."""
 _LIMITS = """\
+## In a real control group
+
+A kernel in a control group (version 1) of 500 MiB is stopped by default, and goes on: a test does that where it may
+make such a group. Making and showing the first error of a kernel takes tens of MiB, so under a limit that kills a cell
+is stopped 64 MiB below it if that is lower than 95 %, but not below the level at which caches are cleaned. Version 2
+is untested.
+
 ## What cannot be stopped
 
 One call of C code that fills memory which is mapped already gets no signal and needs no further allocation. It is

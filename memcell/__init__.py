@@ -85,7 +85,7 @@ def register(
         InvalidCleanerError: The name, the callable or the effect is not usable.
         CleanerNameTakenError: A built-in cleaner or another package has this name.
     """
-    return get_session().registry.register(name, clear, size=size, effect=effect, owner=_caller())
+    return get_session().cleaning.registry.register(name, clear, size=size, effect=effect, owner=_caller())
 
 
 def on_clear(
@@ -106,7 +106,7 @@ def on_clear(
     owner = _caller()
 
     def decorate(clear: _Clear) -> _Clear:
-        get_session().registry.register(name, clear, size=size, effect=effect, owner=owner)
+        get_session().cleaning.registry.register(name, clear, size=size, effect=effect, owner=owner)
         return clear
 
     return decorate
@@ -118,12 +118,12 @@ def unregister(name: str) -> None:
     Raises:
         UnknownCleanerError: Nothing is registered under this name; the message lists what is.
     """
-    get_session().registry.unregister(name)
+    get_session().cleaning.registry.unregister(name)
 
 
 def cleaners() -> list[CleanerInfo]:
     """All cleaners: registered ones, those of libraries, built-in ones, and what could be registered."""
-    return get_session().catalogue.infos()
+    return get_session().cleaning.catalogue.infos()
 
 
 def clear_caches(*names: str, verbose: bool = False) -> CleanReport:
@@ -140,7 +140,7 @@ def clear_caches(*names: str, verbose: bool = False) -> CleanReport:
     Raises:
         UnknownCleanerError: A name is not known; nothing has run then.
     """
-    report = get_session().clean(*names)
+    report = get_session().cleaning.clean(*names)
     if verbose:
         from memcell.view.tables import clean_report
         from memcell.view.text import table_text

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from memcell.budget import Budget
 from memcell.explain.census import Census, Sizes
 from memcell.explain.culprits import compare, native_note
-from memcell.explain.growth import WINDOW, is_suspicious, judge
+from memcell.explain.growth import WINDOW, has_grown, is_suspicious, judge
 
 if TYPE_CHECKING:
     from memcell.records.explained import Verdict
@@ -107,19 +107,19 @@ class LeakWatch:
         case.runs.append(run)
         case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
         case.grown_bytes += _growth(run)
-        is_worth_it = is_suspicious(tuple(case.runs))
+        is_worth_it = has_grown(run) and is_suspicious(tuple(case.runs))
         if settle or count or self._is_thorough:
             # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
             if count or (self._is_thorough and is_worth_it):
                 self._count(case)
             if settle or self._is_thorough:
-                self._settle_last_run(case)
+                run = self._settle_last_run(case)
         elif is_worth_it:
             if self._can_settle():
-                self._settle_last_run(case)
+                run = self._settle_last_run(case)
             if self._census_budget.allows():
                 self._census_budget.spend(lambda: self._count(case))
-        return case.runs[-1]
+        return run
 
     def verdicts(self) -> list[Verdict]:
         """One verdict for each cell that was run at least twice, growing ones first, the fastest at the top.
@@ -129,7 +129,7 @@ class LeakWatch:
         """
         limit = self._limit()
         self._settle_asked()
-        judged = [(case, judge(tuple(case.runs), limit)) for case in self._cases.values() if len(case.runs) > 1]
+        judged = [(case, judge(tuple(case.runs), limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
         judged.sort(key=lambda pair: -pair[1].bytes_per_run)
         asked = [case for case, verdict in judged if verdict.kind == "growing" and case.grown_bytes > 0]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
@@ -175,12 +175,15 @@ class LeakWatch:
         if is_suspicious(tuple(case.runs)) or judge(tuple(case.runs)).kind == "growing":
             self._settle_last_run(case)
 
-    def _settle_last_run(self, case: _Case) -> None:
+    def _settle_last_run(self, case: _Case) -> Run:
         self._has_settled = True
+        run = case.runs[-1]
         settled_bytes = self._settle_budget.spend(self._settle)
         # No more than there was at the run's end: what has come since, if it was asked for later, is not the run's.
-        settled_bytes = min(settled_bytes, case.runs[-1].after_bytes)
-        case.runs[-1] = replace(case.runs[-1], settled_bytes=settled_bytes)
+        settled = replace(run, settled_bytes=min(settled_bytes, run.after_bytes))
+        if case.runs[-1] is run:  # in another thread one may have ended meanwhile
+            case.runs[-1] = settled
+        return settled
 
     def _count(self, case: _Case) -> None:
         """Take a census for a cell, and let go of what is no longer needed of those before."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from memcell.errors import LimitTooLowError, MemoryLimitExceeded, NotInMainThreadError
 from memcell.measure.process import trim_heap
 from memcell.protect.guard import Guard, Near, Stoppable
+from memcell.protect.stop_levels import stop_bytes
 from memcell.records.protected import Ceiling, LimitInfo, Stop
 from memcell.units import format_bytes
 
@@ -45,8 +46,9 @@ class LimitWatch:
         relieve: Called in a thread when a run comes near a limit.
 
     Attributes:
-        stopped: Why the run that ended last was stopped, also where it ended by another error, such as the
+        stopped: Why the main thread's run that ended last was stopped, also if it ended by another error, such as the
             ``MemoryError`` of an allocation that was refused; None if it was not stopped.
+        known: What was read last; None before that, and after a change of the settings.
     """
 
     def __init__(
@@ -74,14 +76,16 @@ class LimitWatch:
             relieve=self._relieve_near,
         )
         self.stopped: MemoryLimitExceeded | None = None
+        self.known: Limit | None = None
 
     def read(self) -> Limit:
         """The limit that applies, and what is used of it."""
-        return self._limits().read()
+        self.known = self._limits().read()
+        return self.known
 
     def reconsider(self) -> None:
         """The settings are others."""
-        self._reader = None
+        self._reader = self.known = None
         self._guard.reconsider()
 
     def used_bytes(self) -> int:
@@ -134,7 +138,7 @@ class LimitWatch:
             limit=limit,
             warn_bytes=int(thresholds.warn_fraction * ceiling.limit_bytes),
             clean_bytes=int(thresholds.clean_fraction * ceiling.limit_bytes) if is_cleaning else None,
-            stop_bytes=int(thresholds.limit_fraction * ceiling.limit_bytes) if can_stop else None,
+            stop_bytes=stop_bytes(ceiling, thresholds) if can_stop else None,
             own_bytes=used_bytes,
             note=LIMIT_NOTES["no watcher"] if not can_stop else LIMIT_NOTES["host"] if ceiling.kind == "host" else "",
         )
@@ -146,7 +150,8 @@ class LimitWatch:
     def disarm(self, run: OpenRun) -> bool:
         """Guard a run no more; tells whether it was stopped."""
         stop = self._guard.disarm(run)
-        self.stopped = None if stop is None else MemoryLimitExceeded(_explain(stop), stop)
+        if threading.current_thread() is threading.main_thread():  # which alone is stopped: others leave its word alone
+            self.stopped = None if stop is None else MemoryLimitExceeded(_explain(stop), stop)
         return stop is not None
 
     def close(self) -> None:

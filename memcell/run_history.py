@@ -52,9 +52,12 @@ class History(Sequence[Run]):
         """Add a run; the oldest goes if there is no room."""
         self._runs.append(run)
 
-    def replace_last(self, run: Run) -> None:
-        """Put another record in the place of the latest: more is known of it now."""
-        self._runs[-1] = run
+    def replace(self, old: Run, new: Run) -> None:
+        """Put another record in the place of one: more is known of it now. Other threads' runs may have come since."""
+        for index in reversed(range(len(self._runs))):
+            if self._runs[index] is old:
+                self._runs[index] = new
+                return
 
     def resize(self, size: int) -> None:
         """Keep at most ``size`` runs from now on."""

@@ -16,7 +16,7 @@ _MOMENT_ERROR_S = 0.01
 
 
 class OpenRun:
-    """A run that is going on. Made by ``Session.open``, ended by ``Session.close`` or ``Session.abandon``."""
+    """A run that is going on. Made by ``Meter.open``, ended by ``Meter.close`` or ``Meter.abandon``."""
 
     __slots__ = (
         "before",

@@ -82,4 +82,4 @@ def runs() -> list[dict[str, Any]]:
 
 def limit() -> dict[str, Any]:
     """The limit that applies to the kernel."""
-    return dataclasses.asdict(get_session().limit())
+    return dataclasses.asdict(get_session().limits.read())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from memcell.explain.census import Census, take_census
+if TYPE_CHECKING:
+    from memcell.explain.census import Census
 
 #: A census may take so much of the processor at once, beside its share of wall time, and where others keep the
 #: processor busy, so many times as long: cut short by them, it would find nothing.
@@ -24,6 +26,8 @@ def census_taker(shell: InteractiveShell, deadline_s: float = _DEADLINE_S) -> Ca
         alive = reference()
         if alive is None:
             return None
+        from memcell.explain.census import take_census  # with the first census
+
         places: dict[str, object] = {"Out": alive.user_ns.get("_oh")}
         outputs = getattr(alive.history_manager, "outputs", None)  # from IPython 9.1 on
         if outputs is not None:

@@ -94,13 +94,13 @@ class DeepCleaning:
             more.append(_once("modules", lambda: modules.extend(self._namespace.drop_modules())))
         if reach.processes:
             more.append(_once("processes", lambda: ended.extend(self._session.processes.end())))
-        report = self._session.clean(*names, deep=reach.deep, more=more)
+        report = self._session.cleaning.clean(*names, deep=reach.deep, more=more)
         left = tuple(self._session.processes.children()) if reach.processes else ()
         return report, Reached(tuple(variables), tuple(modules), left, tuple(ended))
 
     def reset(self) -> None:
         """Leave nothing of what ran: displayed values, tracebacks, variables, modules, garbage."""
-        self._session.clean("out", "traceback", "gc", "trim", more=[_once("namespace", self._namespace.reset)])
+        self._session.cleaning.clean("out", "traceback", "gc", "trim", more=[_once("namespace", self._namespace.reset)])
 
 
 def _once(name: str, clear: object) -> Cleaner:

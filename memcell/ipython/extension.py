@@ -49,7 +49,9 @@ class Extension:
         self.deep = DeepCleaning(session, self._namespace)
         self.hooks = Hooks(shell, session, self.frontend, self.settings, self.deep, self._fresh, self._top)
         set_limit = functools.partial(setattr, self.settings, "limit")
-        self.magics = MemcellMagics(shell, session, self.frontend, self.deep, self._sizes, self._repeat, set_limit)
+        self.magics = MemcellMagics(
+            shell, session, self.frontend, self.hooks, self.deep, self._sizes, self._repeat, set_limit
+        )
 
     def attach(self) -> Callable[[], None]:
         """Connect everything, or nothing if a step fails; returns what takes it all away again."""
@@ -66,16 +68,16 @@ class Extension:
             shell.input_transformers_cleanup.append(strip_magic_line)
             undo.callback(_remove, shell.input_transformers_cleanup, strip_magic_line)
 
-            matcher = make_cleaner_matcher(self._session.catalogue.names, MEMCLEAN_OPTIONS)
+            matcher = make_cleaner_matcher(self._session.cleaning.catalogue.names, MEMCLEAN_OPTIONS)
             shell.Completer.custom_matchers.append(matcher)
             undo.callback(_remove, shell.Completer.custom_matchers, matcher)
 
             undo.callback(formatters.register(shell, self._session))
-            undo.callback(self._session.catalogue.extend(shell_cleaners(shell)))
+            undo.callback(self._session.cleaning.catalogue.extend(shell_cleaners(shell)))
             self._session.take_census = census_taker(shell)
             undo.callback(setattr, self._session, "take_census", None)
-            log_notice, self._session.tell = self._session.tell, self.hooks.tell
-            undo.callback(setattr, self._session, "tell", log_notice)
+            log_notice, self._session.cleaning.tell = self._session.cleaning.tell, self.hooks.tell
+            undo.callback(setattr, self._session.cleaning, "tell", log_notice)
             undo.callback(self.frontend.close_live)
             undo.callback(self._session.close_all)
             _ = self._session.processes  # from here on what cells start is marked
@@ -104,7 +106,7 @@ class Extension:
         return Top(self._shell, self._session, number, count)
 
     def _sizes(self, count: int) -> NamespaceSizes:
-        with self._session.own():
+        with self._session.meter.own():
             from memcell.ipython.memtop import Memtop  # loaded when it is first asked for
         return Memtop(self._shell, self._session, self._namespace).look(count)
 

@@ -64,7 +64,7 @@ def register(shell: InteractiveShell, session: Session) -> Callable[[], None]:
     rich = shell.display_formatter.formatters["text/html"]
 
     def shown(record: Any, show: Callable[[Any], str]) -> str:
-        with session.own():  # loads the views
+        with session.meter.own():  # loads the views
             return show(record)
 
     for kind, show in _PLAIN.items():

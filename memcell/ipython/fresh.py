@@ -57,7 +57,7 @@ class Fresh(ast.NodeTransformer):
             return tree
         self._has_seen_cell = True
         try:
-            with self._session.own():
+            with self._session.meter.own():
                 drops = self._plan(tree)
         except Exception as error:
             logger.warning("memcell: --fresh failed: %s: %s; nothing is dropped", type(error).__name__, error)

@@ -63,25 +63,25 @@ class Frontend:
     def show_run(self, run: Run) -> None:
         """The summary line."""
         views = self._views()
-        limit = self._session.limit()
+        limit = self._session.limits.read()
         self._show(views.text.summary_line(run, limit), views.html.summary_html(run, limit))
 
     def show_picture(self, run: Run) -> None:
         """A static picture of a run, which stays in the notebook. Nothing in a terminal."""
         if self.kind != "terminal":
-            with self._session.own():
+            with self._session.meter.own():
                 from memcell.view.figure import run_png  # loads matplotlib
 
-                self._show_png(run_png(run, self._session.limit()), f"<memory of run [{run.number}]>")
+                self._show_png(run_png(run, self._session.limits.read()), f"<memory of run [{run.number}]>")
 
     def show_history(self) -> None:
         """A static picture of all runs. Nothing in a terminal, or before the first run."""
         if self.kind != "terminal" and len(self._session.history):
-            with self._session.own():
+            with self._session.meter.own():
                 from memcell.view.figure import png  # loads matplotlib
 
                 runs = tuple(self._session.history)
-                self._show_png(png(runs, self._session.limit()), f"<memory of {len(runs)} runs>")
+                self._show_png(png(runs, self._session.limits.read()), f"<memory of {len(runs)} runs>")
 
     def show_report(self, report: CleanReport) -> None:
         """The table of what cleaners freed."""
@@ -93,7 +93,7 @@ class Frontend:
 
     def show_last_death(self) -> None:
         """One line if the last kernel in this folder has died and nobody was told yet."""
-        with self._session.own():
+        with self._session.meter.own():
             death = self._session.untold_death()
             if death is not None:
                 from memcell.view.deaths import death_line
@@ -106,13 +106,13 @@ class Frontend:
         if in_full and deaths:
             self._show(views.text.death_report(deaths[0]), views.html.death_html(deaths[0]))
             return
-        with self._session.own():
+        with self._session.meter.own():
             from memcell.view.deaths import deaths_table
         self._show_table(deaths_table(deaths))
 
     def show_limit(self, info: LimitInfo) -> None:
         """The session's memory limit."""
-        with self._session.own():
+        with self._session.meter.own():
             from memcell.view.limits import limit_lines
         _print("\n".join(limit_lines(info)))
 
@@ -170,14 +170,14 @@ class Frontend:
         """Show the live view in the present cell's output; tells whether this front end can."""
         if self.kind != "live":
             return False
-        with self._session.own():
+        with self._session.meter.own():
             if self._live is not None and not self._live.is_open:
                 self.close_live()
             if self._live is None:
                 from memcell.view.live import LiveView  # loads ipywidgets
                 from memcell.view.svg import live_svg
 
-                self._live = LiveView(lambda: live_svg(self._session.snapshot()))
+                self._live = LiveView(lambda: live_svg(self._session.meter.snapshot()))
             display(self._live.widget)
         self._live.begin()
         return True
@@ -188,8 +188,8 @@ class Frontend:
             self._live.begin()
 
     def end_live(self) -> None:
-        """Let the live view, if there is one, rest, and show what is recorded."""
-        if self._live is not None:
+        """Let the live view, if there is one, rest, and show what is recorded; unless a run still goes on elsewhere."""
+        if self._live is not None and not self._session.meter.open_runs:
             self._live.end()
 
     def close_live(self) -> bool:
@@ -201,7 +201,7 @@ class Frontend:
 
     def _views(self) -> ModuleType:
         """The package of the views, with those loaded that say and lay out words."""
-        with self._session.own():
+        with self._session.meter.own():
             from memcell import view
             from memcell.view import html, phrases, process_tables, tables, text  # noqa: F401
 

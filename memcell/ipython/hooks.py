@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from memcell.errors import MemoryLimitExceeded
-from memcell.ipython.stopping import StoppableCell
+from memcell.ipython.stopping import StoppableCell, is_in_event_loop
 from memcell.ipython.watching import WatchOptions, split_raw_cell
 from memcell.records.cleaned import Notice
 from memcell.runs import OpenRun, outcome_of
@@ -60,6 +60,10 @@ class _Entry:
     fresh: Fresh | None = None
     top: Top | None = None
     sites: AllocationSites | None = None
+    #: The latest run before the first that it makes instead.
+    last: Run | None = None
+    #: What ended a cell that a magic ran inside it, and swallowed.
+    failure: BaseException | None = None
 
 
 class _Stacks(threading.local):
@@ -124,12 +128,23 @@ class Hooks:
             The front end's id of the cell, and its number; None where the magic was called by other code.
         """
         entries = self._stacks.entries
-        if not entries or not (entries[-1].info.raw_cell or "").lstrip().startswith("%%memwatch"):
+        if not entries or entries[-1].options is None or not entries[-1].options.repeat:
             return None
         entry = entries[-1]
-        self._session.abandon(entry.run)
-        entry.end = end
+        self._session.meter.abandon(entry.run)
+        entry.end, entry.last = end, self._last_run()
         return entry.info.cell_id, entry.run.number
+
+    @property
+    def is_isolating(self) -> bool:
+        """Whether the running cell itself, and none inside it, has ``--isolate``."""
+        entries = self._stacks.entries
+        return bool(entries) and entries[-1].options is not None and entries[-1].options.isolate
+
+    def note_failure(self, error: BaseException | None) -> None:
+        """What a magic ran inside the running cell has failed, and was shown: that cell is no success either."""
+        if error is not None and self._stacks.entries:
+            self._stacks.entries[-1].failure = error
 
     def expect(self, asked: Asked | None) -> None:
         """The next cell to run is one that was asked for; None: it is not."""
@@ -163,7 +178,7 @@ class Hooks:
             self._guarded("automatic cleaning", self._relieve_before, source, info.cell_id)
         self._frontend.begin_live()
         is_repeated = options is not None and options.repeat is not None  # no run itself: those it makes are stopped
-        run = self._session.open(
+        run = self._session.meter.open(
             source,
             number=self._number(info),
             cell=info.cell_id,
@@ -194,13 +209,21 @@ class Hooks:
         entry = entries.pop()
         if entry.info.store_history and result.execution_count is not None:
             entry.run.number = result.execution_count
+        if entry.failure is not None and result.success:
+            result.error_in_exec = entry.failure
+            self._shell.last_execution_succeeded = False
         if entry.end is not None:
             self._guarded("repeating", entry.end, result)
             if not entries:
                 self._frontend.end_live()
-            self._after_outermost(self._session.history[-1] if len(self._session.history) else None)
+            last = self._last_run()
+            self._after_outermost(last if last is not entry.last else None)
             return
         self._finish(entry, result.error_before_exec or result.error_in_exec)
+
+    def _last_run(self) -> Run | None:
+        history = self._session.history
+        return history[-1] if len(history) else None
 
     def _end_top(self, entry: _Entry, top: Top) -> None:
         try:
@@ -215,7 +238,7 @@ class Hooks:
         fresh = entry.fresh.end(error) if entry.fresh is not None else None
         if entry.top is not None:
             self._guarded("--top", self._end_top, entry, entry.top)
-        run = self._session.close(entry.run, outcome_of(error))
+        run = self._session.meter.close(entry.run, outcome_of(error))
         stopped = self._session.limits.stopped
         self._was_stopped = self._was_stopped or stopped is not None
         if stopped is not None and not isinstance(error, MemoryLimitExceeded):
@@ -263,7 +286,7 @@ class Hooks:
             self._frontend.show_picture(run)
 
     def _clean(self, options: WatchOptions) -> None:
-        report = self._session.clean()
+        report = self._session.cleaning.clean()
         if not options.quiet:
             self._frontend.show_report(report)
 
@@ -273,16 +296,16 @@ class Hooks:
         Its traceback holds the variables of its functions, partly in cycles; what it freed, or the user has deleted
         since, may lie in the heap.
         """
-        report = self._session.clean("traceback", "gc", "trim", automatic=True)
+        report = self._session.cleaning.clean("traceback", "gc", "trim", automatic=True)
         if report.freed_bytes >= NOTABLE_BYTES:
             self.tell(Notice("cleaned: what the stopped cell had left", report))
         self._was_stopped = not self._session.limits.has_room()
 
     def _relieve_before(self, source: str, cell: str | None) -> None:
-        self.tell(self._session.relieve_before(source, cell))
+        self.tell(self._session.cleaning.before(source, cell))
 
     def _relieve_after(self, run: Run) -> None:
-        self.tell(self._session.relieve_after(run))
+        self.tell(self._session.cleaning.after(run))
 
     def tell(self, notice: Notice | None) -> None:
         """Show what memcell did of its own accord, if it did something and that is wanted."""
@@ -332,7 +355,7 @@ class Hooks:
             self._abandon(entries.pop())
 
     def _abandon(self, entry: _Entry) -> None:
-        self._session.abandon(entry.run)
+        self._session.meter.abandon(entry.run)
         if entry.fresh is not None:
             entry.fresh.end(None)
         if entry.top is not None:
@@ -354,12 +377,6 @@ class Hooks:
                 error,
                 exc_info=logger.isEnabledFor(logging.DEBUG),
             )
-
-
-def is_in_event_loop() -> bool:
-    """Whether a loop of asyncio runs in this thread."""
-    asyncio = sys.modules.get("asyncio")  # not imported for this: it takes 10 ms
-    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def _is_same_cell(one: ExecutionInfo, other: ExecutionInfo) -> bool:

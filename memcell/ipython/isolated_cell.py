@@ -81,7 +81,7 @@ def _run(shell: InteractiveShell, order: CellOrder, connection: Connection, is_k
     payloads.clear_payload()
     # Kept alive: what the cell unbinds is the kernel's too, and must not be finalized by both.
     before = dict(shell.user_ns)
-    peak_growth = get_session().peak_growth()
+    peak_growth = get_session().meter.peak_growth()
     result = _execute(shell, order)
     relay("peak", peak_growth())
     error = result.error_before_exec or result.error_in_exec

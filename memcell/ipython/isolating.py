@@ -20,6 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from memcell.errors import IsolatedCellDied, IsolatedCellError, IsolationError, MemcellError
 from memcell.ipython.isolated_cell import CellOrder, is_isolated, run_forked
+from memcell.ipython.stopping import is_in_event_loop
 from memcell.protect.isolate import end_words, fork_hazard, out_of_memory_kills, require_cloudpickle
 from memcell.protect.isolated_process import IsolatedProcess, fork, spawn
 from memcell.protect.parcel import Packed, pack, receive, send, unpack
@@ -44,7 +45,7 @@ def run_isolated(shell: InteractiveShell, session: Session, source: str, keep: S
     """
     if is_isolated():
         raise UsageError("%%memwatch: this cell is isolated already; take --isolate off the inner one")
-    order = CellOrder(source, tuple(keep), _number(shell), _is_in_event_loop())
+    order = CellOrder(source, tuple(keep), _number(shell), is_in_event_loop())
     kills_before = out_of_memory_kills()
     with _CtrlC() as ctrl_c:
         process = _start(shell, order)
@@ -117,13 +118,14 @@ class _Conversation:
         connection = self._process.connection
         while True:
             try:
-                if connection.poll(_LOOK_S):
-                    kind, *content = receive(connection)
-                    getattr(self, f"_on_{kind}")(*content)
-                elif self._process.has_ended():
-                    return
+                message = receive(connection) if connection.poll(_LOOK_S) else None
             except (EOFError, ConnectionError):
                 break
+            if message is not None:
+                kind, *content = message
+                getattr(self, f"_on_{kind}")(*content)
+            elif self._process.has_ended():
+                return
         while not self._process.has_ended():
             threading.Event().wait(0.002)
 
@@ -165,7 +167,7 @@ class _Conversation:
         )
 
     def _on_peak(self, growth_bytes: int) -> None:
-        self._session.note_isolated(growth_bytes)
+        self._session.meter.note_isolated(growth_bytes)
 
     def _on_payloads(self, payloads: list[dict[str, Any]]) -> None:
         for payload in payloads:
@@ -263,11 +265,6 @@ def reachable_names(python: str) -> set[str]:
 def _number(shell: InteractiveShell) -> int:
     manager = shell.history_manager
     return max(1, len(manager.input_hist_parsed) - 1) if manager is not None else shell.execution_count
-
-
-def _is_in_event_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def _raise_line(error: MemcellError) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -11,42 +10,23 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from memcell.errors import InvalidSizeError, MemcellError
+from memcell import arguments
+from memcell.errors import MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
 from memcell.ipython.watching import (
     WatchOptions,
     check_limit,
     parse_watch_options,
-    variable_name,
-    variable_names,
 )
 from memcell.units import parse_size
 
 if TYPE_CHECKING:
     from memcell.ipython.frontend import Frontend
+    from memcell.ipython.hooks import Hooks
     from memcell.records.sized import NamespaceSizes
     from memcell.session import Session
 
 MEMCLEAN_OPTIONS = ["--deep", "--dry-run", "--keep", "--larger", "--list", "--modules", "--procs", "--vars", "-o", "-q"]
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except InvalidSizeError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows from 1 on")
-    return int(text)
-
-
-def _pid(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a pid; %memprocs lists those that can be ended")
-    return int(text)
 
 
 @magics_class
@@ -58,6 +38,7 @@ class MemcellMagics(Magics):
         shell: InteractiveShell,
         session: Session,
         frontend: Frontend,
+        hooks: Hooks,
         deep: DeepCleaning,
         sizes: Callable[[int], NamespaceSizes],
         repeat: Callable[[WatchOptions, str], Awaitable[None] | None],
@@ -67,6 +48,7 @@ class MemcellMagics(Magics):
         self._shell = shell
         self._session = session
         self._frontend = frontend
+        self._hooks = hooks
         self._deep = deep
         self._sizes = sizes
         self._repeat = repeat
@@ -78,12 +60,16 @@ class MemcellMagics(Magics):
     @argument("--dry-run", action="store_true", help="say what would run and go, and touch nothing")
     @argument("--deep", action="store_true", help="also Out and _, tracebacks, open figures and widgets")
     @argument("--vars", action="store_true", help="also the variables created since %%load_ext memcell")
-    @argument("--keep", metavar="A,B", type=variable_names, default=(), help="with --vars: variables that stay")
-    @argument("--larger", metavar="SIZE", type=_size, help="with --vars: only arrays and frames from this size on")
+    @argument(
+        "--keep", metavar="A,B", type=arguments.variable_names, default=(), help="with --vars: variables that stay"
+    )
+    @argument(
+        "--larger", metavar="SIZE", type=arguments.size, help="with --vars: only arrays and frames from this size on"
+    )
     @argument("--modules", action="store_true", help="also modules imported since then, where that does no harm")
     @argument("--procs", action="store_true", help="also end the processes that cells started and nobody detached")
     @argument("-q", dest="quiet", action="store_true", help="print nothing")
-    @argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the report in NAME")
+    @argument("-o", dest="output", metavar="NAME", type=arguments.variable_name, help="keep the report in NAME")
     @line_magic
     def memclean(self, line: str) -> None:
         """Give memory back: run cleaners and show what each of them measurably freed.
@@ -101,10 +87,12 @@ class MemcellMagics(Magics):
         reach = Reach(options.deep, options.vars, options.keep, options.larger, options.modules, options.procs)
         try:
             if options.list:
-                self._frontend.show_cleaners(self._session.catalogue.infos())
+                self._frontend.show_cleaners(self._session.cleaning.catalogue.infos())
             elif options.dry_run:
                 planned = self._deep.plan(reach)
-                self._frontend.show_cleaners(self._session.plan(*options.names, deep=options.deep), dry_run=True)
+                self._frontend.show_cleaners(
+                    self._session.cleaning.plan(*options.names, deep=options.deep), dry_run=True
+                )
                 self._frontend.show_reached(planned, dry_run=True)
             else:
                 report, reached = self._deep.clean(options.names, reach)
@@ -117,7 +105,7 @@ class MemcellMagics(Magics):
             raise UsageError(str(error)) from None
 
     @magic_arguments()
-    @argument("--kill", nargs="+", metavar="PID", type=_pid, help="end these, with all that they started")
+    @argument("--kill", nargs="+", metavar="PID", type=arguments.pid, help="end these, with all that they started")
     @line_magic
     def memprocs(self, line: str) -> None:
         """List the processes that cells started: what each holds, for how long it runs, and which cell it was.
@@ -138,7 +126,14 @@ class MemcellMagics(Magics):
         self._frontend.show_children(self._session.processes.children(), self._session.processes.orphans())
 
     @magic_arguments()
-    @argument("count", nargs="?", type=_count, default=10, metavar="N", help="how many to show; default: 10")
+    @argument(
+        "count",
+        nargs="?",
+        type=arguments.number_of("rows"),
+        default=10,
+        metavar="N",
+        help="how many to show; default: 10",
+    )
     @line_magic
     def memtop(self, line: str) -> None:
         """Show the largest variables, and what else holds each: whether ``del`` would give its memory back.
@@ -235,21 +230,22 @@ class MemcellMagics(Magics):
         if cell is None:
             self._memwatch_session(line.strip())
             return None
-        # A cell comes here only if its first line could not be taken off, or if code calls the magic by name.
+        # A cell comes here if its first line could not be taken off or has --repeat or --isolate, or by name from code.
         options = parse_watch_options(line)
         check_limit(options)
         if not cell.strip():
             raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
         if options.repeat:
             return self._repeat(options, cell)
-        if options.isolate:
+        if options.isolate and self._hooks.is_isolating:
             self._isolate(cell, options.keep)
             return None
-        self._shell.run_cell(f"%%memwatch {line}\n{cell}")
+        result = self._shell.run_cell(f"%%memwatch {line}\n{cell}")
+        self._hooks.note_failure(result.error_before_exec or result.error_in_exec)
         return None
 
     def _isolate(self, cell: str, keep: tuple[str, ...]) -> None:
-        with self._session.own():
+        with self._session.meter.own():
             from memcell.ipython.isolating import run_isolated  # loads multiprocessing
         run_isolated(self._shell, self._session, cell, keep)
 

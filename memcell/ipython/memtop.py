@@ -64,8 +64,8 @@ class Memtop:
         Args:
             count: How many.
         """
-        rss_bytes = self._session.snapshot().level_bytes
-        with self._session.own():
+        rss_bytes = self._session.meter.snapshot().level_bytes
+        with self._session.meter.own():
             roots, places = self._roots()
             sizing = self._sizing(roots)
             order = sorted(range(len(roots)), key=lambda index: -sizing.sizes[index].size_bytes)[:count]
@@ -87,7 +87,7 @@ class Memtop:
         Args:
             names: Their names.
         """
-        with self._session.own():
+        with self._session.meter.own():
             roots, places = self._roots()
             sizing = self._sizing(roots)
             chosen = [index for index, root in enumerate(roots) if root.name in names]

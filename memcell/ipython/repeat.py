@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
-from memcell.ipython.hooks import Asked, Hooks, is_in_event_loop
+from memcell.ipython.hooks import Asked, Hooks
 from memcell.ipython.progress import Progress
 from memcell.ipython.silence import Silence
+from memcell.ipython.stopping import is_in_event_loop
 from memcell.ipython.watching import WatchOptions, needs_await
 from memcell.records.explained import AllocationSites, FreshReport, RepeatReport
 from memcell.runs import outcome_of
@@ -103,6 +104,8 @@ class Repeat:
                     result = self._shell.run_cell(self._cell, store_history=False, cell_id=self._cell_id)
                     self._note_end(result)
         self._end(None)
+        if own is None:
+            self._hooks.note_failure(self._error)
         return None
 
     async def _run_awaiting(self) -> None:
@@ -128,7 +131,7 @@ class Repeat:
         self._show_progress()
         try:
             began = time.perf_counter()
-            with self._session.own():
+            with self._session.meter.own():
                 self._session.leaks.warm_up()
             self._measuring_s += time.perf_counter() - began
             if self._options.top:
@@ -170,7 +173,7 @@ class Repeat:
             return
         began = time.perf_counter()
         try:
-            with self._session.own():
+            with self._session.meter.own():
                 run = self._session.follow(run, **self._due(len(self._runs) + 1))
         except KeyboardInterrupt as error:
             self._error = error
@@ -236,7 +239,7 @@ class Repeat:
             if self._fresh is not None:
                 self._frontend.show_fresh(self._fresh)
         if options.clean:
-            cleaned = session.clean()
+            cleaned = session.cleaning.clean()
             if not options.quiet:
                 self._frontend.show_report(cleaned)
 

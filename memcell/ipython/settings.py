@@ -75,7 +75,8 @@ class Memcell(Configurable):
         _DEFAULTS.thresholds.limit_fraction,
         min=0.05,
         max=1.0,
-        help="A cell fits if its last peak stays below this part of the limit; memcell.fits() asks the same.",
+        help="""A cell is stopped at this part of the limit, or a bit below a limit that kills (%memlimit says where);
+        and a cell fits if its last peak stays below it, as memcell.fits() asks.""",
     ).tag(config=True)
 
     end_children = Bool(

@@ -40,12 +40,17 @@ class StoppableCell:
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
+def is_in_event_loop() -> bool:
+    """Whether a loop of asyncio runs in this thread."""
+    asyncio = sys.modules.get("asyncio")  # not imported for this: it takes 10 ms
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
 def _task_of_cell() -> Any:
     """The task that runs this cell and nothing else; None for a cell that does not await."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    if not is_in_event_loop():
         return None
-    task = asyncio.current_task()
+    task = sys.modules["asyncio"].current_task()
     # A cell that does not await runs inside the task in which ipykernel handles its messages.
     code = getattr(task.get_coro(), "cr_code", None) if task is not None else None
     return task if code is not None and code.co_name == "run_cell_async" else None

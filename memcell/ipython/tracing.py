@@ -28,7 +28,7 @@ class Top:
     def __init__(self, shell: InteractiveShell, session: Session, number: int, count: int) -> None:
         self._session = session
         self._count = count
-        with session.own():  # loads the tracer
+        with session.meter.own():  # loads the tracer
             self._tracing = Tracing(_line_namer(shell, number))
 
     def end(self, run: OpenRun | None, runs: int = 1) -> AllocationSites:
@@ -39,7 +39,7 @@ class Top:
             runs: Over how many runs was traced.
         """
         own_bytes = run.own_bytes if run is not None else 0
-        with self._session.own():
+        with self._session.meter.own():
             sites = self._tracing.stop(self._count, runs)
             trim_heap()
         if run is not None:

@@ -5,14 +5,12 @@ tracebacks and fires the hooks twice. So an input transformer takes the line off
 run reads the options from the raw cell. Only where the line cannot be taken off (an option that is wrong, nothing
 below it) it stays, and the magic of that name says what is wrong.
 
-With ``--repeat`` the line stays too: there is no run that the cell could be, since the magic runs it several times. A
+With ``--repeat`` and ``--isolate`` the line stays too: the magic runs the cell, several times or elsewhere. A repeated
 cell with ``await`` at its top level then becomes one that awaits the magic: the loop that would run it is running.
 """
 
 from __future__ import annotations
 
-import argparse
-import keyword
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -23,9 +21,9 @@ from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from memcell.errors import InvalidSizeError, MemcellError
+from memcell import arguments
+from memcell.errors import MemcellError
 from memcell.session import get_session
-from memcell.units import parse_size
 
 _MAGIC_LINE = re.compile(r"%%memwatch(?:[ \t]+(.*))?[ \t]*")
 _MOST_REPEATS = 1000
@@ -44,6 +42,8 @@ class WatchOptions:
         top: How many allocation sites to show; None for none.
         fresh: Whether to drop what the cell is about to rebind.
         limit: The limit of this run in bytes; None for that of the session alone.
+        isolate: Whether to run the cell in a process of its own.
+        keep: With ``isolate``: the variables that come back.
     """
 
     output: str | None = None
@@ -57,54 +57,18 @@ class WatchOptions:
     keep: tuple[str, ...] = ()
 
 
-def variable_name(text: str) -> str:
-    """An argument type: the name of a variable."""
-    if not text.isidentifier() or keyword.iskeyword(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a variable name")
-    return text
-
-
-def variable_names(text: str) -> tuple[str, ...]:
-    """An argument type: names of variables, with commas between them."""
-    return tuple(variable_name(name) for name in text.split(",") if name)
-
-
-def _repeats(text: str) -> int:
-    if not text.isdecimal() or not 2 <= int(text) <= _MOST_REPEATS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs from 2 to {_MOST_REPEATS}")
-    return int(text)
-
-
-def _sites(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of allocation sites from 1 on")
-    return int(text)
-
-
-def limit_size(text: str) -> int:
-    """An argument type: a memory size."""
-    try:
-        return parse_size(text)
-    except InvalidSizeError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def watch_parser() -> MagicArgumentParser:
-    """The parser of the options of ``%%memwatch``."""
+    """The parser of the options of ``%%memwatch``, whose docstring describes them."""
     parser = MagicArgumentParser("%%memwatch", add_help=False)
-    parser.add_argument("-o", dest="output", metavar="NAME", type=variable_name, help="keep the record in NAME")
-    parser.add_argument("-q", dest="quiet", action="store_true", help="print nothing")
-    parser.add_argument("--clean", action="store_true", help="run the cleaners afterwards")
-    parser.add_argument("--repeat", metavar="N", type=_repeats, help="run the cell N times and give the verdict")
-    parser.add_argument(
-        "--top", metavar="N", nargs="?", type=_sites, const=_SITES_SHOWN, help="allocation sites that retain most"
-    )
-    parser.add_argument("--fresh", action="store_true", help="drop what the cell is about to rebind just before")
-    parser.add_argument("--limit", metavar="SIZE", type=limit_size, help="stop the cell before the kernel passes SIZE")
-    parser.add_argument("--isolate", action="store_true", help="run the cell in a process of its own")
-    parser.add_argument(
-        "--keep", metavar="A,B", type=variable_names, default=(), help="with --isolate: variables that come back"
-    )
+    parser.add_argument("-o", dest="output", type=arguments.variable_name)
+    parser.add_argument("-q", dest="quiet", action="store_true")
+    parser.add_argument("--clean", action="store_true")
+    parser.add_argument("--repeat", type=arguments.number_of("runs", 2, _MOST_REPEATS))
+    parser.add_argument("--top", nargs="?", type=arguments.number_of("allocation sites"), const=_SITES_SHOWN)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--limit", type=arguments.size)
+    parser.add_argument("--isolate", action="store_true")
+    parser.add_argument("--keep", type=arguments.variable_names, default=())
     return parser
 
 

@@ -93,6 +93,12 @@ def test_the_watcher_and_the_threads_end_with_the_unloading(shell, session):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("memcell")]
 
 
+def test_unloaded_it_tells_of_nothing_in_the_shell_any_more(shell, session):
+    assert session.cleaning.tell.__self__.__class__.__module__.startswith("memcell.ipython")
+    shell.run_line_magic("unload_ext", "memcell")
+    assert session.cleaning.tell.__module__ == "memcell.cleaning"
+
+
 def test_two_shells_are_loaded_and_unloaded_on_their_own(shell, session):
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -109,7 +115,7 @@ def test_a_failing_run_does_not_keep_the_extension_from_unloading(shell, session
         raise RuntimeError("no reading")
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "close", broken)
+        patch.setattr(session.meter, "close", broken)
         shell.run_cell("%unload_ext memcell").raise_error()
     assert "memcell" not in shell.extension_manager.loaded
 

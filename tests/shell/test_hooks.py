@@ -10,7 +10,7 @@ import weakref
 import pytest
 from IPython.core.interactiveshell import ExecutionInfo
 
-from memcell.session import hash_source
+from memcell.runs import hash_source
 from memcell.units import MIB
 
 _HEAVY = f"block = bytearray(b'x') * ({64 * MIB})"
@@ -79,7 +79,7 @@ def test_nested_runs_are_recorded_each(shell, runs, session):
     shell.user_ns["shell"] = shell
     shell.run_cell("shell.run_cell('y = 1')\nx = 1", store_history=True)
     assert [(run.number, run.source_line) for run in runs] == [(1, "y = 1"), (1, "shell.run_cell('y = 1')")]
-    assert session.snapshot().number is None
+    assert session.meter.snapshot().number is None
 
 
 def test_a_nested_run_that_fails_ends_only_itself(shell, runs, capsys):
@@ -156,7 +156,7 @@ def test_a_pre_without_a_post(shell, runs, session):
         shell.events.trigger("pre_run_cell", ExecutionInfo(f"lost = {number}", True, False, True, None))
     shell.run_cell("x = 1")
     assert [run.source_line for run in runs] == ["x = 1"]
-    assert session._open == []
+    assert not session.meter.open_runs
 
 
 def test_the_cell_that_unloads_is_recorded(shell, runs):
@@ -181,7 +181,7 @@ def test_a_cell_in_another_thread_has_a_run_of_its_own(shell, runs, session):
         "thread.start(); thread.join()"
     ).raise_error()
     assert [run.source_line for run in runs] == ["y = 1", "import threading"]
-    assert session._open == []
+    assert not session.meter.open_runs
 
 
 def test_no_object_of_the_user_is_kept(shell, runs, capsys):
@@ -227,7 +227,7 @@ def test_a_failing_hook_says_one_line_once_and_never_reaches_the_cell(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no reading")
 
-    monkeypatch.setattr(session, part, broken)
+    monkeypatch.setattr(session.meter, part, broken)
     for number in range(3):
         shell.run_cell(f"x = {number}").raise_error()
     assert shell.user_ns["x"] == 2
@@ -242,7 +242,7 @@ def test_reloading_switches_a_failed_part_on_again(shell, session, monkeypatch, 
         raise RuntimeError("no reading")
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "open", broken)
+        patch.setattr(session.meter, "open", broken)
         shell.run_cell("x = 1")
     shell.run_cell("x = 2")
     assert len(session.history) == 0
@@ -260,7 +260,7 @@ def test_a_run_that_could_not_be_closed_does_not_stay_open(shell, session, monke
         shell.events.register("pre_run_cell", lambda _: patch.setattr(session._reader, "read", broken))
         shell.run_cell("x = 1").raise_error()
         shell.events.callbacks["pre_run_cell"].pop()
-    assert session._open == []
+    assert not session.meter.open_runs
 
 
 def test_a_run_that_could_not_be_opened_does_not_stay_open(shell, session, monkeypatch, caplog):
@@ -270,7 +270,7 @@ def test_a_run_that_could_not_be_opened_does_not_stay_open(shell, session, monke
     with monkeypatch.context() as patch:
         patch.setattr(session._reader, "read", broken)
         shell.run_cell("x = 1").raise_error()
-    assert session._open == []
+    assert not session.meter.open_runs
 
 
 def test_a_line_that_cannot_be_shown_does_not_stop_the_recording(shell, runs, monkeypatch, caplog):

@@ -17,9 +17,11 @@ from memcell.units import MIB
 def called(shell, session):
     """Two registered cleaners, one of effect ``state``; the names of those that were called."""
     called = []
-    session.registry.register("graphs", lambda: called.append("graphs"), owner="test")
-    session.registry.register("grid-cells", lambda: called.append("grid-cells"), owner="test", size=lambda: 5 * MIB)
-    session.registry.register("models", lambda: called.append("models"), owner="test", effect="state")
+    session.cleaning.registry.register("graphs", lambda: called.append("graphs"), owner="test")
+    session.cleaning.registry.register(
+        "grid-cells", lambda: called.append("grid-cells"), owner="test", size=lambda: 5 * MIB
+    )
+    session.cleaning.registry.register("models", lambda: called.append("models"), owner="test", effect="state")
     return called
 
 
@@ -43,7 +45,7 @@ def test_names_are_exactly_what_runs(shell, called, capsys):
 
 def test_what_comes_back_is_measured_and_said(shell, runs, session, capsys):
     cache = [bytearray(b"x") * (64 * MIB)]
-    session.registry.register("cache", cache.clear, owner="test")
+    session.cleaning.registry.register("cache", cache.clear, owner="test")
     shell.run_cell("%memclean -o report cache").raise_error()
     report = shell.user_ns["report"]
     assert isinstance(report, CleanReport)
@@ -111,8 +113,8 @@ def test_a_cleaner_that_fails_is_reported_and_the_rest_run(shell, called, sessio
     def broken() -> None:
         raise SystemExit(3)
 
-    session.registry.register("broken", broken, owner="test")
-    session.registry.register("last", lambda: called.append("last"), owner="test")
+    session.cleaning.registry.register("broken", broken, owner="test")
+    session.cleaning.registry.register("last", lambda: called.append("last"), owner="test")
     shell.run_cell("%memclean").raise_error()
     assert called == ["graphs", "grid-cells", "last"]
     assert re.search(r"^broken .*SystemExit: 3", capsys.readouterr().out, re.MULTILINE)

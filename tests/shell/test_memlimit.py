@@ -20,7 +20,7 @@ def used_mib(session) -> int:
 
 
 def test_it_shows_the_limit_and_what_happens_on_the_way_to_it(shell, session, capsys):
-    shell.run_line_magic("memlimit", "64GiB" if session.limit().limit_bytes > 64 * GIB else "4GiB")
+    shell.run_line_magic("memlimit", "64GiB" if session.limits.read().limit_bytes > 64 * GIB else "4GiB")
     text = capsys.readouterr().out
     assert "(%memlimit)" in text
     for word in ("warns at", "(70%)", "cleans at", "(80%)", "stops the cell that grows at", "(95%)"):
@@ -29,9 +29,9 @@ def test_it_shows_the_limit_and_what_happens_on_the_way_to_it(shell, session, ca
 
 def test_it_sets_the_setting(shell, session):
     shell.run_line_magic("memlimit", "3GiB")
-    assert session.limit().limit_bytes == 3 * GIB
+    assert session.limits.read().limit_bytes == 3 * GIB
     shell.run_line_magic("memlimit", "off")
-    assert session.limit().limit_bytes is None
+    assert session.limits.read().limit_bytes is None
     shell.run_line_magic("memlimit", "auto")
     assert session.settings.limit == "auto"
 

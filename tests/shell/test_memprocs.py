@@ -72,7 +72,7 @@ def test_kill_ends_the_named_one_only(shell, capsys):
         ("--kill 1", "cannot end 1: no cell of this session or of a dead kernel started it"),
         ("--kill 4194305", "cannot end 4194305: there is no such process; can be ended: "),
         (f"--kill {os.getpid()}", "that is this process itself"),
-        ("--kill abc", "'abc' is not a pid; %memprocs lists those that can be ended"),
+        ("--kill abc", "'abc' is not a pid; without --kill those are listed that can be ended"),
         ("--kill ٣", "is not a pid"),
         ("--kill -5", "'-5' is not a pid"),
         ("--kill", "expected at least one argument"),

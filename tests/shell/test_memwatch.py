@@ -7,7 +7,7 @@ import re
 import pytest
 
 from memcell.records.measured import Run
-from memcell.session import hash_source
+from memcell.runs import hash_source
 
 _LINE = re.compile(r"^\[\d+\] \S+ MiB (kept|freed) · peak .* · kernel .*$", re.MULTILINE)
 
@@ -126,7 +126,7 @@ def test_q_says_nothing(shell, runs, capsys):
 
 def test_clean_runs_the_cleaners_after_the_run(shell, runs, session, capsys):
     called = []
-    session.registry.register("mine", lambda: called.append(len(runs)), owner="test")
+    session.cleaning.registry.register("mine", lambda: called.append(len(runs)), owner="test")
     run(shell, "%%memwatch --clean\nx = 1")
     assert called == [1]
     out = capsys.readouterr().out
@@ -139,7 +139,7 @@ def test_clean_runs_the_cleaners_after_the_run(shell, runs, session, capsys):
 
 def test_clean_after_an_error_too(shell, runs, session, capsys):
     called = []
-    session.registry.register("mine", lambda: called.append(1), owner="test")
+    session.cleaning.registry.register("mine", lambda: called.append(1), owner="test")
     run(shell, "%%memwatch -q --clean\n1/0")
     assert called == [1]
 
@@ -261,3 +261,19 @@ def test_the_line_magic_in_a_terminal(shell, capsys):
     assert "no live view in this front end" in capsys.readouterr().out
     run(shell, "%memwatch off")
     assert "no live view is open" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", ["-q", "-q --repeat 2", "-q --isolate"])
+def test_below_another_cell_magic_a_cell_that_fails_is_no_success(shell, runs, capsys, options):
+    result = run(shell, f"%%time\n%%memwatch {options}\n1 / 0")
+    assert isinstance(result.error_in_exec, ZeroDivisionError)
+    assert capsys.readouterr().out.count("ZeroDivisionError: division by zero") == 1
+    assert runs[-1].outcome == "error"
+    run(shell, f"%%time\n%%memwatch {options}\nx = 1").raise_error()
+
+
+def test_below_another_cell_magic_an_isolated_cell_keeps_its_options(shell, runs, capsys):
+    run(shell, "%%time\n%%memwatch -q --isolate -o record --keep x\nx = 5\ny = 6").raise_error()
+    assert shell.user_ns["x"] == 5
+    assert "y" not in shell.user_ns
+    assert isinstance(shell.user_ns.get("record"), Run)

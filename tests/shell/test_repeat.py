@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from memcell.records.explained import RepeatReport
-from memcell.session import hash_source
+from memcell.runs import hash_source
 
 LEAK = "kept.append(bytearray(b'x') * (32 << 20))"
 
@@ -179,7 +179,7 @@ def test_q_says_nothing_of_memcell(shell, capsys):
 
 def test_clean_runs_once_after_the_last(shell, runs, session, capsys):
     called = []
-    session.registry.register("mine", lambda: called.append(len(runs)), owner="test")
+    session.cleaning.registry.register("mine", lambda: called.append(len(runs)), owner="test")
     run(shell, "%%memwatch --clean --repeat 3\nx = 1")
     assert called == [3]
     assert re.search(r"^mine ", capsys.readouterr().out, re.MULTILINE)
@@ -286,3 +286,17 @@ def test_a_wrong_number_of_sites(shell, capsys, number):
     run(shell, f"%%memwatch --top {number}\nx = 1")
     assert capsys.readouterr().err.startswith("UsageError: %%memwatch: argument --top")
     assert "x" not in shell.user_ns
+
+
+def test_a_prompt_that_was_pasted_with_it(shell, runs):
+    run(shell, ">>> %%memwatch --repeat 2 -q -o report\n... x = 1").raise_error()
+    assert isinstance(shell.user_ns["report"], RepeatReport)
+    assert [run.source_line for run in runs] == ["x = 1"] * 2
+
+
+def test_inside_a_watched_cell_both_are_what_they_are(shell, runs):
+    shell.user_ns["shell"] = shell
+    code = "shell.run_cell_magic('memwatch', '--repeat 2 -q', 'y = 1')"
+    run(shell, f"%%memwatch -q -o outer\n{code}").raise_error()
+    assert shell.user_ns["outer"].source_line == code
+    assert [run.source_line for run in runs] == ["y = 1", "y = 1", code]

@@ -29,7 +29,7 @@ def test_they_reach_the_session(shell, session):
     settings = session.settings
     assert (settings.limit, settings.exact_peak) == (2 * GIB, False)
     assert (settings.history_size, settings.sample_interval_s) == (3, 0.5)
-    assert session.limit().limit_bytes == 2 * GIB
+    assert session.limits.read().limit_bytes == 2 * GIB
     for number in range(5):
         shell.run_cell(f"x = {number}")
     assert [run.source_line for run in session.history] == ["x = 2", "x = 3", "x = 4"]
@@ -117,7 +117,7 @@ def test_a_bad_value_in_a_file_is_said_and_nothing_is_half_loaded(make_shell, se
 def test_reloading_does_not_shorten_the_history(shell, session):
     config(shell, "Memcell.history_size = 1500")
     for number in range(1200):
-        session.close(session.open("pass", number=number))
+        session.meter.close(session.meter.open("pass", number=number))
     shell.run_line_magic("reload_ext", "memcell")
     assert len(session.history) == 1200
 

@@ -180,12 +180,12 @@ class _LifetimeReader:
 def test_a_peak_that_memcell_itself_hid_is_not_called_exact():
     reader, clock = _LifetimeReader(), FakeClock()
     session = Session(reader, FakeSampler(), FakeChildren(), clock)
-    run = session.open("cell", number=1)
+    run = session.meter.open("cell", number=1)
     reader.spike(50)  # the user's: known
-    with session.own():
+    with session.meter.own():
         reader.spike(200)  # memcell's own
     reader.spike(150)  # the user's again: below the mark that memcell has left
-    record = session.close(run)
+    record = session.meter.close(run)
     assert record.peak_growth_bytes >= 150 * MIB or record.peak_error_bytes is None
 
 
@@ -235,7 +235,7 @@ def test_descriptors_are_opened_once_and_closed_once():
 def test_a_closed_session_leaves_no_descriptor():
     before = open_descriptors()
     session = Session()
-    session.close(session.open("pass", number=1))
+    session.meter.close(session.meter.open("pass", number=1))
     session.close_all()
     session.close_all()
     deadline = time.monotonic() + 5
