@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from memcell.clean.heap import Collector
 from memcell.cleaning import Cleaning
@@ -74,6 +74,12 @@ class Settings:
     thresholds: Thresholds = field(default_factory=Thresholds)
     end_children: bool = False
     blackbox: bool = True
+
+
+class TakeCensus(Protocol):
+    """Takes a census, given the one before and the memory of child processes by pid; None where there is no shell."""
+
+    def __call__(self, previous: Census | None, children: Mapping[int, int], /) -> Census | None: ...
 
 
 class Session:
@@ -139,7 +145,7 @@ class Session:
         self._lock = threading.Lock()
         self._labels: Counter[str] = Counter()
         self._attached: dict[object, Callable[[], None]] = {}
-        self.take_census: Callable[[Census | None], Census | None] | None = None  # a shell knows more names
+        self.take_census: TakeCensus | None = None  # a shell knows more names
 
     # Runs
 
@@ -197,10 +203,11 @@ class Session:
         from memcell.explain.census import take_census
 
         with self.meter.own(), self._ballast.lifted():
+            children = self._children.each()
             if self.take_census is not None:
-                census = self.take_census(previous)
+                census = self.take_census(previous, children)
             else:
-                census = take_census(vars(sys.modules["__main__"]), previous=previous)
+                census = take_census(vars(sys.modules["__main__"]), children=children, previous=previous)
         trim_heap()  # else the next trim would take what the census has freed for garbage of the run before it
         return census
 

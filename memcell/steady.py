@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +37,8 @@ def judge_calls(function: Callable[[], Any], runs: int) -> Verdict:
 
     names = {**vars(sys.modules["__main__"]), **_names_within(function)}
 
-    def census(previous: Census | None) -> Census | None:
-        return take_census(names, previous=previous, deadline_s=_CENSUS_DEADLINE_S)
+    def census(previous: Census | None, children: Mapping[int, int]) -> Census | None:
+        return take_census(names, children=children, previous=previous, deadline_s=_CENSUS_DEADLINE_S)
 
     session = Session()  # of its own: the runs of a program that is tested are none of its business
     session.take_census = census

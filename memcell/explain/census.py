@@ -12,12 +12,14 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import BuiltinFunctionType
 from typing import Any
 
 from memcell import looking
-from memcell.explain.containers import common_class, newest
+from memcell.explain.containers import common_class, identity_of_first, newest
+from memcell.explain.pids import holders_of
 from memcell.explain.walk import Found, Unit, Walk
 
 #: How many of the entries that were added are weighed; the others are taken to be alike.
@@ -37,7 +39,8 @@ class Grown:
         unit: What ``before`` and ``after`` count.
         added_bytes: What the added entries hold, as far as it can be seen; None where they were not looked at.
         opaque: They may hold memory of C that cannot be seen.
-        holds: The dotted name of the class of what was added, if all is of one.
+        holds: The dotted name of the class of what was added, if all is of one; of a process, that of its holder.
+        of: The dotted name of the class of the object that it is a part of, where that is a library's.
         imports: The module to import before the name can be typed; empty if the user's names are enough.
     """
 
@@ -50,6 +53,7 @@ class Grown:
     opaque: bool = False
     holds: str = ""
     imports: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def take_census(
     *,
     hidden: Mapping[str, Any] | None = None,
     places: Mapping[str, object] | None = None,
-    counts: Mapping[str, int] | None = None,
+    children: Mapping[int, int] | None = None,
     previous: Census | None = None,
     modules: Mapping[str, object] | None = None,
     deadline_s: float = 1.0,
@@ -115,7 +119,7 @@ def take_census(
         names: The user's variables.
         hidden: What the shell itself put among them, by name; a name bound to something else is the user's.
         places: Objects that no attribute leads to, by the name to show: the shell's own stores.
-        counts: What others have counted, such as child processes, by the name to show.
+        children: The memory of child processes in bytes, by pid.
         previous: The census before: what grew since is named and weighed.
         modules: The modules to look into; all that are imported by default.
         deadline_s: How long it may take; what is left then is not looked at.
@@ -130,10 +134,16 @@ def take_census(
     walk.modules(names, sys.modules if modules is None else modules)
     walk.finish()
     sizes = {found.key: found.size for found in walk.found}
-    sizes.update(counts or {})
+    sizes.update({_first_key(found.name): first for found in walk.found if (first := _first(found)) is not None})
     known = previous.sizes.by_hash() if previous is not None else {}
-    grown = [Grown(name, name, "entries", known.get(hash(name), size), size) for name, size in (counts or {}).items()]
-    grown = [one for one in grown if one.after > one.before]
+    grown = []
+    for found in (*_processes(names, children or {}), *_exit_callbacks()):
+        key = f"{found.name}, {found.kind}"
+        sizes[key] = found.after
+        level = known.get(hash(key), found.after)
+        if found.after > level:
+            added_bytes = found.after - level if found.unit == "bytes" else None
+            grown.append(replace(found, before=level, added_bytes=added_bytes))
     grown += _weigh_grown(walk, known, names, clock, began + deadline_s * 0.9)
     live: Counter[str] = Counter()
     if clock() < began + deadline_s * 0.9:
@@ -160,20 +170,19 @@ def _weigh_grown(
     walk: Walk, known: Mapping[int, int], names: Mapping[str, Any], clock: Callable[[], float], until: float
 ) -> list[Grown]:
     """What is larger than it was, with the bytes that were added; the newest entries are weighed."""
-    grown = []
+    grown: dict[str, Grown] = {}
     unweighed = 0
-    longer: set[str] = set()
     for found in walk.found:
         before = known.get(hash(found.key), found.size)
-        if found.size <= before or (found.filled and found.name in longer):
+        if found.size <= before:
             continue
-        longer.add(found.name)
         added, opaque, holds = None, True, ""
         if found.unit == "bytes":
             added, opaque = found.size - before, False
         elif clock() < until:
             number = found.size - before
-            new = newest(found.value, min(number, _WEIGHED))
+            is_in_front = known.get(hash(_first_key(found.name))) not in (None, _first(found))
+            new = newest(found.value, min(number, _WEIGHED), is_in_front=is_in_front)
             if new:
                 weight = walk.scale.weigh(new)
                 added, opaque = int(weight.seen_bytes * max(1.0, number / _WEIGHED)), weight.opaque
@@ -181,11 +190,36 @@ def _weigh_grown(
         else:
             unweighed += 1
         imports = "" if _is_typed_by(found, names) else found.module
-        grown.append(Grown(found.name, found.kind, found.unit, before, found.size, added, opaque, holds, imports))
+        one = Grown(found.name, found.kind, found.unit, before, found.size, added, opaque, holds, imports, found.of)
+        # What is inside a container may have grown more than by the entries that it got itself.
+        other = grown.get(found.name)
+        if other is None or (other.added_bytes or 0) < (added or 0):
+            grown[found.name] = one
     if unweighed:
         walk.left_out.append(f"the weight of {unweighed} containers that grew: no time was left")
-    grown.sort(key=lambda one: (-(one.added_bytes or 0), -(one.after - one.before)))
-    return grown
+    return sorted(grown.values(), key=lambda one: (-(one.added_bytes or 0), -(one.after - one.before)))
+
+
+def _first_key(name: str) -> str:
+    return f"{name}, first"
+
+
+def _first(found: Found) -> int | None:
+    """The identity of the first entry of a list of the user's: by it is known at which end a list has grown."""
+    return None if found.module or found.filled else identity_of_first(found.value)
+
+
+def _exit_callbacks() -> Iterator[Grown]:
+    count = looking.module_names(sys.modules.get("atexit")).get("_ncallbacks")  # CPython's own, for its tests
+    if type(count) is BuiltinFunctionType:
+        yield Grown("atexit", "functions to call at exit", "entries", 0, count(), None, opaque=True)
+
+
+def _processes(names: Mapping[str, Any], children: Mapping[int, int]) -> Iterator[Grown]:
+    holders = holders_of(names, children) if children else {}
+    for pid, size_bytes in children.items():
+        name, kind = holders.get(pid, (f"process {pid}", ""))
+        yield Grown(name, f"child process {pid}", "bytes", 0, size_bytes, None, holds=kind)
 
 
 def _is_typed_by(found: Found, names: Mapping[str, Any]) -> bool:

@@ -29,8 +29,14 @@ def copied(entries: Callable[[], Iterable[Any]]) -> Iterable[Any]:
         return ()
 
 
-def newest(value: Any, number: int) -> list[object]:
-    """The entries that were added last; of a set, which knows no order, any."""
+def newest(value: Any, number: int, *, is_in_front: bool = False) -> list[object]:
+    """The entries that were added last; of a set, which knows no order, any.
+
+    Args:
+        value: The container.
+        number: How many.
+        is_in_front: A list has got them at its beginning.
+    """
     try:
         if value is sys.modules:
             return [dict(looking.module_names(module)) for module in list(sys.modules.values())[-number:]]
@@ -41,16 +47,28 @@ def newest(value: Any, number: int) -> list[object]:
             pairs = itertools.islice(dict.__reversed__(value), number)
             return [entry for key in list(pairs) for entry in (key, dict.__getitem__(value, key))]
         if kind is list.__len__:
-            return list.__getitem__(value, slice(-number, None))
+            return list.__getitem__(value, slice(number) if is_in_front else slice(-number, None))
         if kind is tuple.__len__:
             return list(tuple.__getitem__(value, slice(-number, None)))
         if kind is deque.__len__:
-            return list(itertools.islice(deque.__reversed__(value), number))
+            entries = deque.__iter__(value) if is_in_front else deque.__reversed__(value)
+            return list(itertools.islice(entries, number))
         if kind in (set.__len__, frozenset.__len__):
             return list(itertools.islice(kind.__objclass__.__iter__(value), number))
     except Exception:  # another thread changes it, or a key whose hash raises
         return []
     return []
+
+
+def identity_of_first(value: Any) -> int | None:
+    """The identity of the first entry of a list or deque; None for anything else and for an empty one."""
+    kind = built_in_length(type(value))
+    try:
+        if kind is list.__len__:
+            return id(list.__getitem__(value, 0))
+        return id(deque.__getitem__(value, 0)) if kind is deque.__len__ else None
+    except IndexError:
+        return None
 
 
 def _newest_cached(cache: Any, number: int) -> list[object]:

@@ -47,7 +47,7 @@ def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Cul
     total = sum(growth_bytes)
     if total <= 0:
         return []
-    suspects = [_Suspect(tuple(series), total) for series in _series(censuses)]
+    suspects = [_Suspect(tuple(series), total) for series in _with_parts_joined(_series(censuses))]
     suspects = _with_inner(suspects)
     suspects = [one for one in suspects if one.opaque or one.seen_share >= _LEAST_SHARE]
     explained = max((one.seen_share for one in suspects), default=0.0)
@@ -155,6 +155,37 @@ def _series(censuses: Sequence[Census]) -> list[list[Grown]]:
     last = {one.name for one in censuses[-1].grown} if censuses else set()
     enough = intervals - intervals // 4
     return [series for name, series in by_name.items() if len(series) >= enough and name in last]
+
+
+def _with_parts_joined(found: list[list[Grown]]) -> list[list[Grown]]:
+    """A part of a library's object is named by that object, if it is private or several parts of it grow."""
+    parts: dict[tuple[str, str], list[list[Grown]]] = {}
+    joined = []
+    for series in found:
+        if series[-1].of:
+            parts.setdefault((series[-1].name.rpartition(".")[0], series[-1].unit), []).append(series)
+        else:
+            joined.append(series)
+    for (owner, _), several in parts.items():
+        if len(several) == 1 and not several[0][-1].name[len(owner) + 1 :].startswith("_"):
+            joined += several
+            continue
+        length = min(map(len, several))
+        joined.append([_sum(owner, [series[at] for series in several]) for at in range(-length, 0)])
+    return joined
+
+
+def _sum(owner: str, parts: Sequence[Grown]) -> Grown:
+    return replace(
+        parts[0],
+        name=owner,
+        kind=parts[0].of,
+        before=sum(part.before for part in parts),
+        after=sum(part.after for part in parts),
+        added_bytes=None if parts[0].added_bytes is None else sum(part.added_bytes or 0 for part in parts),
+        opaque=any(part.opaque for part in parts),
+        of="",
+    )
 
 
 def _without_inner(judged: list[tuple[_Judgement, _Suspect]]) -> list[tuple[_Judgement, _Suspect]]:

@@ -19,6 +19,8 @@ _KNOWN = {
     "sys.modules": "%memclean --modules",
     "globals()": "%memclean --vars",
     "linecache.cache": "%memclean linecache",
+    "atexit": "atexit.unregister(…)  # each function that the cell registers, or register one only once",
+    "logging.root.manager.loggerDict": "logging.getLogger('one name')  # for all runs: a logger is kept for ever",
 }
 #: Packages whose stores a built-in cleaner empties in the right way: its own name.
 _CLEANED = frozenset({"bokeh", "fsspec", "jax", "pyvista", "sympy", "xarray"})
@@ -34,6 +36,8 @@ _ENDED = {
     "sqlite3.Connection": "one.close()",
     "matplotlib.figure.Figure": "plt.close(one)",
 }
+_PROCESS = "child process "
+_ONE = re.compile(r"\bone\b")
 #: What a function holds: the attribute's name after ``._``.
 _OF_FUNCTIONS = ("_closure__", "_defaults__", "_kwdefaults__", "_wrapped__")
 #: Containers that a call empties.
@@ -47,6 +51,10 @@ def fix_for(grown: Grown) -> str:
     if grown.name.startswith("logging.getLogger("):
         return "%memclean logging-handlers"
     name = grown.name.removeprefix(_USER)
+    if grown.kind.startswith(_PROCESS):
+        ended = next((call for kind, call in _ENDED.items() if grown.holds.endswith(kind)), "")
+        pid = grown.kind.removeprefix(_PROCESS)
+        return _ONE.sub(name, ended) if ended else f"%memprocs --kill {pid}"
     if grown.kind == "functools cache" and name.partition(".")[0] not in _CLEANED:
         return f"%memclean lru:{name}" if "[" not in name else f"{name}.cache_clear()"
     if not grown.name.startswith(_USER):

@@ -6,9 +6,10 @@ import contextlib
 import enum
 import functools
 import gc
+import itertools
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType, ModuleType
@@ -27,6 +28,12 @@ _DATA_BYTES = 1 << 16
 _ENTERED = 64
 #: How many steps from a variable or a module's name.
 _DEPTH = 4
+#: Entries that are entered below one name. Of what has more, or goes deeper, the whole is measured.
+_BELOW_ONE = 2_000
+#: Entries that tell whether a container holds containers.
+_LOOKED_AT = 16
+#: Objects that are met to measure such a whole; 0.2 µs each.
+_MOST_NESTED = 300_000
 #: The clock is read once in so many steps.
 _STEPS = 256
 
@@ -46,8 +53,8 @@ _UNINTERESTING: tuple[type, ...] = (int, float, complex, type(None), type(Ellips
 class Found:
     """A thing with a name and its size. Lives as long as the walk only, since it holds the thing.
 
-    ``filled`` where the size is not its own but that of the data which its entries hold: a container that is made large
-    and then filled does not get longer.
+    ``filled`` where the size is not its own but that of what its entries hold: a container that is made large and then
+    filled does not get longer. ``of`` is the class of the object that it is a part of, where that is a library's.
     """
 
     value: object
@@ -57,6 +64,7 @@ class Found:
     size: int
     module: str
     filled: bool = False
+    of: str = ""
 
     @property
     def key(self) -> str:
@@ -83,6 +91,9 @@ class Walk:
         self._seen: set[int] = set()
         self._queue: deque[tuple[Callable[[Any, str, int], None], Any, str, int]] = deque()
         self._later: list[tuple[object, str]] = []
+        self._below: Counter[str] = Counter()
+        self._cut: set[str] = set()
+        self._part_of: dict[str, str] = {}
         self._visit_of = looking.ByClass(self._find_visit)
         self._layout_of = looking.ByClass(looking.Layout)
         self._length_of = looking.ByClass(looking.length_of)
@@ -105,9 +116,11 @@ class Walk:
         if root is None:
             return
         self.add(root, "logging.getLogger()", 1)
-        for name, logger in list(root.manager.loggerDict.items()):
+        known = root.manager.loggerDict
+        for name, logger in list(known.items()):
             if type(name) is str and issubclass(type(logger), logging["Logger"]):
                 self.add(logger, f"logging.getLogger({name!r})", 1)
+        self.add(known, "logging.root.manager.loggerDict", 1)
 
     def variables(self, names: Mapping[str, Any], hidden: Mapping[str, Any]) -> None:
         """The user's variables. What the shell keeps among them goes by the name that the user knows."""
@@ -162,6 +175,7 @@ class Walk:
             self.left_out.append(f"{len(self._queue)} objects further down: no time was left")
             self._queue.clear()
         self._later.clear()
+        self._measure_cut()
 
     def _top(self, value: object, name: str, namespace: Mapping[str, Any]) -> None:
         """A name of a module. Functions, classes and instances are taken where they were made, not where imported."""
@@ -226,7 +240,9 @@ class Walk:
 
     def _note(self, value: object, name: str, kind: str, unit: Unit, size: int, *, filled: bool = False) -> None:
         if size:
-            self.found.append(Found(value, name, kind, unit, size, _module_in(name), filled))
+            self.found.append(
+                Found(value, name, kind, unit, size, _module_in(name), filled, self._part_of.get(name, ""))
+            )
 
     def _see_data(self, value: Any, name: str, _depth: int) -> None:
         kind = type(value)
@@ -308,13 +324,17 @@ class Walk:
             self._see_local(value, name, depth)
         if depth >= _DEPTH:
             return
+        is_librarys = name.startswith("__main__.") and looking.class_module(kind) != "__main__"
         for attribute, held in self._layout_of(kind).attributes(value):
             if attribute == "_trait_values" and type(held) is dict:  # traitlets: each is an attribute of that name
                 self._seen.add(id(held))
                 for trait, one in copied(held.items):
                     self._step(one, f"{name}.{trait}", depth)
             elif type(attribute) is str:
-                self._step(held, f"{name}.{attribute}", depth)
+                part = f"{name}.{attribute}"
+                if is_librarys and self._visit_of(type(held)) in (self._see_data, self._see_instance):
+                    self._part_of[part] = looking.class_name(kind)
+                self._step(held, part, depth)
 
     def _see_container(self, value: Any, name: str, depth: int, kind: str = "") -> None:
         length, entries = CONTAINERS[built_in_length(type(value))]
@@ -323,11 +343,45 @@ class Walk:
         self._note(value, name, kind, "entries", size)
         if 0 < size <= inside.MOST_ENTRIES:
             self._note_data_in(value, name, kind, (held for _, held in copied(functools.partial(entries, value))))
-        if not 0 < size <= _ENTERED or depth >= _DEPTH:
+        top = name.partition("[")[0]
+        self._below[top] += size
+        if size > _ENTERED or depth >= _DEPTH or self._below[top] > _BELOW_ONE:
+            if top not in self._cut and not _module_in(top) and _holds_containers(value, entries):
+                self._cut.add(top)
             return
         for key, held in copied(functools.partial(entries, value)):
             if type(key) in (str, int) and (type(key) is int or len(key) <= 60):
                 self._step(held, f"{name}[{key!r}]", depth)
+
+    def _measure_cut(self) -> None:
+        """Measure the user's containers whose inside was not entered to the end, each as a whole."""
+        for found in [found for found in self.found if found.name in self._cut]:
+            if found.unit == "entries" and not found.filled and built_in_length(type(found.value)) is not None:
+                self._note(found.value, found.name, found.kind, "bytes", self._nested_bytes(found), filled=True)
+
+    def _nested_bytes(self, found: Found) -> int:
+        """The bytes of a container and of those inside it, with their texts and data; 0 where that takes too long."""
+        pending: list[Any] = [found.value]
+        seen = {id(found.value)}
+        size = met = 0
+        while pending:
+            value = pending.pop()
+            size += self.scale.own_bytes(value)
+            _, entries = CONTAINERS[built_in_length(type(value))]
+            for _, held in copied(functools.partial(entries, value)):
+                met += 1
+                if looking.is_one_of(type(held), _TEXTS):
+                    size += sys.getsizeof(held)
+                elif self._visit_of(type(held)) == self._see_container:
+                    if id(held) not in seen:
+                        seen.add(id(held))
+                        pending.append(held)
+                else:
+                    size += self.scale.data_bytes(held) or 0
+            if met > _MOST_NESTED or self._is_over():
+                self.left_out.append(f"the inside of {found.name}: it has too many parts")
+                return 0
+        return size
 
     def _step(self, value: object, name: str, depth: int, kind: str = "") -> None:
         visit = self._visit_of(type(value))
@@ -337,6 +391,15 @@ class Walk:
             visit = functools.partial(self._see_container, kind=kind)
         self._seen.add(id(value))
         self._queue.append((visit, value, name, depth + 1))
+
+
+def _holds_containers(value: Any, entries: Callable[[Any], Iterable[Any]]) -> bool:
+    """Whether containers are among its entries, from a look at some."""
+    try:
+        some = list(itertools.islice(entries(value), _LOOKED_AT))
+    except RuntimeError:  # another thread changes it
+        return False
+    return any(built_in_length(type(held)) is not None for _, held in some)
 
 
 def _module_in(name: str) -> str:

@@ -38,6 +38,8 @@ _RUNNING = frozenset(
     {"threading.Thread", "multiprocessing.process.BaseProcess", "multiprocessing.pool.Pool", "subprocess.Popen"}
     | {"concurrent.futures._base.Executor", "asyncio.subprocess.Process"}
 )
+#: Classes of the interpreter that do not tell their size.
+_SILENT = frozenset({"_io.StringIO"})
 _EMPTY: tuple[Any, ...] = ((), [], {}, set(), "", b"", bytearray(), range(0), {}.keys(), {}.values(), {}.items())
 #: Classes of the interpreter: those with a name in ``builtins`` or ``types``, and what views and loops are made of.
 _BUILT_IN = frozenset(
@@ -102,7 +104,7 @@ class Scale:
             elif issubclass(kind, _STOP) and not (issubclass(kind, type) and _is_made_anew(value)):
                 continue
             else:
-                total += self._own_bytes(value)
+                total += self.own_bytes(value)
                 opaque = opaque or self._hides_memory(kind)
                 held = gc.get_referents(value)
             for one in held:
@@ -120,7 +122,8 @@ class Scale:
         except Exception:  # a deleted buffer, a tensor without storage
             return None
 
-    def _own_bytes(self, value: object) -> int:
+    def own_bytes(self, value: object) -> int:
+        """The bytes of an object itself, without what it holds."""
         try:
             return self._size_gauge(type(value))(value)
         except Exception:  # an extension type that does not keep its word
@@ -131,7 +134,7 @@ def hides_memory(kind: type) -> bool:
     """Whether objects of a class may hold memory that the interpreter does not see: those with fields made in C."""
     slots = 0
     for base in looking.mro(kind):
-        if looking.class_name(base) in _RUNNING:
+        if looking.class_name(base) in _RUNNING or looking.class_name(base) in _SILENT:
             return True
         names = looking.class_names(base)
         if "__slots__" in names:

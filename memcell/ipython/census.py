@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from IPython.core.interactiveshell import InteractiveShell
 
 if TYPE_CHECKING:
     from memcell.explain.census import Census
+    from memcell.session import TakeCensus
 
 #: A census may take so much of the processor at once, beside its share of wall time, and where others keep the
 #: processor busy, so many times as long: cut short by them, it would find nothing.
@@ -18,11 +19,11 @@ _DEADLINE_S = 1.0
 _AT_MOST_TIMES = 3.0
 
 
-def census_taker(shell: InteractiveShell, deadline_s: float = _DEADLINE_S) -> Callable[[Census | None], Census | None]:
+def census_taker(shell: InteractiveShell, deadline_s: float = _DEADLINE_S) -> TakeCensus:
     """Takes censuses of a shell, which it holds weakly; None once the shell is gone."""
     reference = weakref.ref(shell)
 
-    def take(previous: Census | None) -> Census | None:
+    def take(previous: Census | None, children: Mapping[int, int]) -> Census | None:
         alive = reference()
         if alive is None:
             return None
@@ -36,6 +37,7 @@ def census_taker(shell: InteractiveShell, deadline_s: float = _DEADLINE_S) -> Ca
             alive.user_ns,
             hidden=alive.user_ns_hidden,
             places=places,
+            children=children,
             previous=previous,
             deadline_s=deadline_s,
             clock=_stopwatch(),

@@ -32,6 +32,9 @@ class ChildrenGauge(Protocol):
             thorough: Look for children of all threads (some 10 µs a thread) and not only of the main thread.
         """
 
+    def each(self) -> dict[int, int]:
+        """The memory of each child process with all below it, in bytes by pid; however long that takes."""
+
     def count(self) -> int:
         """How many child processes there are, their own children aside."""
 
@@ -75,6 +78,9 @@ class LinuxChildrenGauge:
             self._last_bytes = self._budget.spend(lambda: sum(map(pss_of, descendants_of(list(pids)))))
         self._last_pids = pids
         return self._last_bytes
+
+    def each(self) -> dict[int, int]:
+        return {pid: sum(map(pss_of, descendants_of([pid]))) for pid in self._children(thorough=True)}
 
     def count(self) -> int:
         return len(self._children(thorough=True))
@@ -124,6 +130,10 @@ class PsutilChildrenGauge:
         children = psutil.Process().children(recursive=True)
         return sum(_rss_of(child) for child in children if child.pid != self._exclude())
 
+    def each(self) -> dict[int, int]:
+        children = [child for child in psutil.Process().children() if child.pid != self._exclude()]
+        return {child.pid: _rss_of(child) + sum(map(_rss_of, _below(child))) for child in children}
+
     def count(self) -> int:
         return sum(child.pid != self._exclude() for child in psutil.Process().children())
 
@@ -134,6 +144,13 @@ class PsutilChildrenGauge:
 def _is_child(pid: int) -> bool:
     fields = stat_of(pid)
     return bool(fields) and int(fields[1]) == os.getpid()
+
+
+def _below(child: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(child.children(recursive=True))
+    except psutil.Error:
+        return []  # it has just ended
 
 
 def _rss_of(child: psutil.Process) -> int:

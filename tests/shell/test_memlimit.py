@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import threading
 
@@ -103,6 +105,45 @@ def test_a_block_whose_allocation_was_refused_says_why(session):
     with stopped, memcell.watch("block", limit=limit) as watched:
         list(range(30_000_000))
     assert watched.run.outcome == "limit"
+
+
+def test_a_ctrl_c_at_the_end_of_a_block_comes_after_it(session, monkeypatch):
+    close = session.meter.close
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return close(*arguments)
+
+    monkeypatch.setattr(session.meter, "close", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), memcell.watch("block", limit="100GB") as watched:
+        pass
+    assert watched.run.outcome == "ok"
+    assert not session.meter.open_runs
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+# pyarrow listens to Ctrl-C, so the watcher sends it, which arrives when the allocation has failed, at the block's end.
+_REFUSED = """
+import memcell, pyarrow
+from memcell.session import get_session
+
+class Caught:
+    def __enter__(self): pass
+    def __exit__(self, kind, error, trace): return kind is memcell.MemoryLimitExceeded
+
+for _ in range(3):
+    limit = get_session().limits.used_bytes() + (200 << 20)
+    with Caught(), memcell.watch("block", limit=limit) as watched:
+        list(range(30_000_000))
+    print(watched.run.outcome, len(get_session().meter.open_runs))
+"""
+
+
+@linux
+def test_a_ctrl_c_of_the_watchers_is_not_heard_after_the_block():
+    done = subprocess.run([sys.executable, "-c", _REFUSED], capture_output=True, text=True, timeout=100)
+    assert done.stdout.splitlines() == ["limit 0"] * 3, done.stderr
 
 
 def test_a_block_with_a_limit_below_what_is_used_is_not_entered(session):

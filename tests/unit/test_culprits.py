@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import importlib
@@ -443,3 +444,92 @@ def test_the_line_to_paste_is_python_whatever_a_key_is(key: str) -> None:
     place: dict[str, Any] = {"d": {key: _Batch()}}
     exec(culprit.fix, place)
     assert not place.get("d", {}).get(key)
+
+
+def test_a_list_that_grows_in_front() -> None:
+    names: dict[str, Any] = {"kept": [b"small"], "waiting": deque([b"small"])}
+
+    def run() -> None:
+        names["kept"] = [_array(), *names["kept"]]
+
+    assert _first(names, run).name == "__main__.kept"
+
+    assert _first(names, lambda: names["waiting"].appendleft(_array())).name == "__main__.waiting"
+
+
+def test_what_grows_deep_inside_containers_is_named_by_the_outermost() -> None:
+    by_user: dict[str, Any] = {str(number): [] for number in range(500)}
+    names: dict[str, Any] = {"by_user": by_user, "still": {str(number): [] for number in range(500)}}
+
+    def run() -> None:
+        for entries in by_user.values():
+            entries.append(b"x" * 3000 + str(len(entries)).encode())
+
+    culprit = _first(names, run, growth=500 * 3050)
+    assert (culprit.name, culprit.unit, culprit.fix) == ("__main__.by_user", "bytes", "by_user.clear()")
+    assert 0.8 < culprit.share <= 1.0
+
+
+class _LibraryObject:
+    """Stands for one: its class is not the user's."""
+
+    def __init__(self) -> None:
+        self.data, self.indices, self._buffer = _array(), _array(), _array()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [(["data", "indices"], "matrix"), (["data"], "matrix.data"), (["_buffer"], "matrix")],
+)
+def test_parts_of_a_librarys_object_are_named_by_it(attributes: list[str], name: str) -> None:
+    matrix = _LibraryObject()
+
+    def run() -> None:
+        for attribute in attributes:
+            setattr(matrix, attribute, np.ones(len(getattr(matrix, attribute)) + _SIZE))
+
+    assert _first({"matrix": matrix}, run, growth=_GROWTH * len(attributes)).name == f"__main__.{name}"
+
+
+def test_functions_to_call_at_exit_and_loggers_are_counted() -> None:
+    functions = []
+
+    def run() -> None:
+        functions.append(functools.partial(len, _array()))
+        atexit.register(functions[-1])
+
+    names: dict[str, Any] = {}
+    try:
+        assert _first(names, run).name == "atexit"
+    finally:
+        for function in functions:
+            atexit.unregister(function)
+
+    def log() -> None:
+        logger = logging.getLogger(f"memcell_test.run{len(functions)}")
+        functions.append(logger)
+        logger.addHandler(logging.StreamHandler(io.StringIO("x" * _GROWTH)))
+
+    try:
+        assert _first(names, log).name == "logging.root.manager.loggerDict"
+    finally:
+        for name in [name for name in logging.root.manager.loggerDict if name.startswith("memcell_test")]:
+            del logging.root.manager.loggerDict[name]
+
+
+def test_a_child_process_that_grows_is_named_by_the_variable_that_holds_it() -> None:
+    class Holder:
+        def __init__(self, **attributes: object) -> None:
+            vars(self).update(attributes)
+
+    helper = Holder(pid=4711)
+    pool = Holder(_processes={4712: Holder(_popen=Holder(pid=4712))})
+    names = {"helpers": {"one": helper}, "pool": pool, "number": 4713}
+    censuses: list[Census] = []
+    for run in range(3):
+        children = {4711: (1 + 3 * run) * MIB, 4712: 4 * MIB, 4713: (run // 2) * MIB}
+        previous = censuses[-1] if censuses else None
+        censuses.append(take_census(names, previous=previous, modules={}, children=children, deadline_s=30))
+    (culprit,) = compare(censuses, [3 * MIB] * 2)
+    assert (culprit.name, culprit.sizes) == ("__main__.helpers['one']", (MIB, 4 * MIB, 7 * MIB))
+    assert (culprit.kind, culprit.fix) == ("child process 4711", "%memprocs --kill 4711")
