@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.children_kinds import KINDS
-from benchmarks.report import table
+from benchmarks.report import put_between, table
 from tests.kernel.kernels import Kernel
 
 _PAGE = Path(__file__).parents[1] / "docs" / "children.md"
@@ -40,9 +40,7 @@ def main() -> None:
     text = measure({kind: code for kind, code in KINDS.items() if options.only in kind})
     print(text)
     if options.write:
-        before, _, rest = _PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        _PAGE.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")
+        put_between(_PAGE, _BEGIN, _END, f"\n{text}\n")
 
 
 def measure(kinds: dict[str, str]) -> str:

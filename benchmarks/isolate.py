@@ -18,7 +18,7 @@ import psutil
 from benchmarks.figures import number, reached
 from benchmarks.kernels import MeasuredKernel, measured_kernel
 from benchmarks.reclaim_page import mib, provenance
-from benchmarks.report import table
+from benchmarks.report import put_between, table
 from memcell.units import GIB, MIB
 
 PAGE = Path(__file__).parents[1] / "docs" / "isolate.md"
@@ -260,12 +260,6 @@ def _ways() -> list[str]:
     return [f"`{way}`" if way[0].isupper() else way for way in ways]
 
 
-def _write(text: str) -> None:
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.isolate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CELLS} cells, and no costs")
@@ -280,7 +274,7 @@ def main() -> None:
     for mistold in row.mistold:
         print("told wrongly:", mistold)
     if options.write:
-        _write(text)
+        put_between(PAGE, _BEGIN, _END, text)
 
 
 if __name__ == "__main__":

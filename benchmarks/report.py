@@ -41,6 +41,21 @@ def provenance(name: str) -> str:
     )
 
 
+def put_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace the lines between two markers of a page; without both, in this order, end with a message."""
+    before, _, after = _split(path, begin, end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def _split(path: Path, begin: str, end: str) -> tuple[str, str, str]:
+    """The text of a page before, between and after two markers."""
+    before, found_begin, rest = path.read_text(encoding="utf-8").partition(begin)
+    between, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        sys.exit(f"{path} lacks the markers {begin} and {end}; put them where the tables belong")
+    return before, between, after
+
+
 class Page:
     """The page whose part between two markers holds the tables: one section for each question.
 
@@ -53,20 +68,18 @@ class Page:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             path.write_text(f"# How memcell works\n\n{_BEGIN}\n{_END}\n", encoding="utf-8")
-        if not all(marker in path.read_text(encoding="utf-8") for marker in (_BEGIN, _END)):
-            sys.exit(f"{path} lacks the markers {_BEGIN} and {_END}; put them where the tables belong")
+        _split(path, _BEGIN, _END)  # what is wrong with the page is said before the measuring
 
     def put(self, name: str, text: str) -> None:
         """Replace the section of one question; the others stay."""
         # Read anew each time: measuring takes minutes, in which somebody may have edited the rest of the page.
-        before, _, rest = self._path.read_text(encoding="utf-8").partition(_BEGIN)
-        block, _, after = rest.partition(_END)
+        _, block, _ = _split(self._path, _BEGIN, _END)
         parts = re.split(r"<!-- benchmarks:(\w+) -->\n", block)
         sections = {known: body.strip() for known, body in zip(parts[1::2], parts[2::2], strict=True)}
         sections[name] = text
         body = [f"<!-- benchmarks:{known} -->\n{sections[known]}" for known in QUESTIONS if known in sections]
-        filled = "\n\n".join([_BEGIN, _INTRODUCTION, *body, _END])
-        self._path.write_text(before + filled + after, encoding="utf-8")
+        filled = "\n\n".join([_INTRODUCTION, *body])
+        put_between(self._path, _BEGIN, _END, f"\n{filled}\n")
 
 
 def _version(distribution: str) -> str:
