@@ -7,22 +7,19 @@ and a process that no kernel started; whoever touches those fails the benchmark.
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from benchmarks.children_kinds import KINDS
-from benchmarks.report import put_between, table
+from benchmarks.report import provenance, put_between, table
 from tests.kernel.kernels import Kernel
 
 _PAGE = Path(__file__).parents[1] / "docs" / "children.md"
@@ -78,7 +75,8 @@ def measure(kinds: dict[str, str]) -> str:
         f"Untouched throughout: a process that no kernel started, and {len(others) - 1} processes of these kinds of a"
         " second, living kernel."
     )
-    return "\n\n".join([head, table(columns, rows), foot, _provenance()])
+    made = provenance("benchmarks.children --write", ["ipykernel", "loky", "distributed"])
+    return "\n\n".join([head, table(columns, rows), foot, made])
 
 
 def _left(code: str, end: Callable[[Kernel, int], None], *, with_memcell: bool) -> list[int]:
@@ -171,14 +169,6 @@ ENDS: dict[str, Callable[[Kernel, int], None]] = {
     "SIGTERM": _signalled(signal.SIGTERM),
     "SIGKILL": _signalled(signal.SIGKILL),
 }
-
-
-def _provenance() -> str:
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("ipykernel", "loky", "distributed"))
-    return (
-        f"*`python -m benchmarks.children --write`, {datetime.date.today().isoformat()}: Linux {platform.release()},"
-        f" Python {platform.python_version()}, {versions}.*"
-    )
 
 
 if __name__ == "__main__":

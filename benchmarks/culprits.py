@@ -23,7 +23,17 @@ _BEGIN, _END = "<!-- culprits:begin -->", "<!-- culprits:end -->"
 _MODULES = (500, 2000, 5000)
 _RUNS = 4
 #: Libraries that are loaded until there are modules enough; copies of their modules make up for the rest.
-_LIBRARIES = ("numpy", "pandas", "matplotlib.pyplot", "networkx", "xarray", "sympy", "sqlalchemy", "bokeh.plotting")
+_LIBRARIES = (
+    "IPython",
+    "numpy",
+    "pandas",
+    "matplotlib.pyplot",
+    "networkx",
+    "xarray",
+    "sympy",
+    "sqlalchemy",
+    "bokeh.plotting",
+)
 
 
 def main() -> None:

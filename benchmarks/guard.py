@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import os
-import platform
 import queue
 import re
 import signal
 import threading
 import time
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from benchmarks.guard_cells import CAP, OVERFLOWS, Overflow
 from benchmarks.kernels import MeasuredKernel, measured_kernel
-from benchmarks.report import table
+from benchmarks.report import KERNEL, provenance, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "guard.md"
 MIB = 1 << 20
@@ -207,11 +204,12 @@ def _known_rows() -> dict[str, list[str]]:
 def _page(rows: dict[str, list[str]]) -> str:
     ordered = [rows[name] for name in OVERFLOWS if name in rows]
     survived = sum(row[2] == "yes" and not row[6] for row in ordered)
-    packages = dict.fromkeys(package for overflow in OVERFLOWS.values() for package in overflow.packages)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("memcell", "ipython", "ipykernel", *packages))
-    made = (
-        f"*`python -m benchmarks.guard --write`, {datetime.date.today().isoformat()}: {os.cpu_count()} CPUs, Linux"
-        f" {platform.release()}, Python {platform.python_version()}, {versions}. Other work ran on the machine.*"
+    packages = [package for overflow in OVERFLOWS.values() for package in overflow.packages]
+    made = provenance(
+        "benchmarks.guard --write",
+        [*KERNEL, *packages],
+        machine=f"{os.cpu_count()} CPUs",
+        remark="Other work ran on the machine.",
     )
     introduction = _INTRODUCTION.format(cap=CAP, stop=STOP, limit=LIMIT, room=ROOM)
     reached = _REACHED.format(survived=survived, count=len(ordered), goal=_GOAL, stop=STOP)

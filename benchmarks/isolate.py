@@ -17,8 +17,8 @@ import psutil
 
 from benchmarks.figures import number, reached
 from benchmarks.kernels import MeasuredKernel, measured_kernel
-from benchmarks.reclaim_page import mib, provenance
-from benchmarks.report import put_between, table
+from benchmarks.reclaim_page import mib
+from benchmarks.report import KERNEL, provenance, put_between, table
 from memcell.units import GIB, MIB
 
 PAGE = Path(__file__).parents[1] / "docs" / "isolate.md"
@@ -252,7 +252,7 @@ that brings 500 MB back, in milliseconds (medians), for namespaces of numpy arra
 
 {table(["namespace", "empty, not isolated", "empty", "writes to 100 MiB", "brings 500 MB back"], sizes)}
 
-{provenance("isolate", ["numpy"])}"""
+{provenance("benchmarks.isolate --write", [*KERNEL, "numpy"])}"""
 
 
 def _ways() -> list[str]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
 import re
-from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 from memcell.units import MIB
@@ -39,16 +35,6 @@ def rows_of(name: str) -> dict[str, list[str]]:
     return rows
 
 
-def provenance(command: str, libraries: Iterable[str] = ()) -> str:
-    """When, how and with which versions a section was measured."""
-    tools = dict.fromkeys(("memcell", "ipython", "ipykernel", *libraries))
-    versions = ", ".join(f"{tool} {_version(tool)}" for tool in tools)
-    return (
-        f"*`python -m benchmarks.{command} --write`, {datetime.date.today().isoformat()}: Linux {platform.release()},"
-        f" Python {platform.python_version()}, {versions}.*"
-    )
-
-
 def mib(size: float) -> str:
     """Bytes as whole MiB, with one decimal below 10, a true minus, and no minus before a zero."""
     value = round(size / MIB, 0 if abs(size) >= 10 * MIB else 1) + 0.0
@@ -60,10 +46,3 @@ def _sections() -> dict[str, str]:
         return {}
     parts = re.split(r"<!-- (\w+) -->\n", PAGE.read_text(encoding="utf-8"))
     return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

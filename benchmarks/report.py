@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks import QUESTIONS
-from benchmarks.tools import PEERS
 
+#: What every measurement in a kernel is made with.
+KERNEL = ("memcell", "ipython", "ipykernel")
 _BEGIN, _END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 _INTRODUCTION = (
     "## What it costs\n\n"
@@ -30,15 +31,38 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def provenance(name: str) -> str:
-    """When, where and with what a table was made."""
-    versions = [f"{tool} {_version(tool)}" for tool in ("memcell", "ipython", "ipykernel")]
-    versions += [f"{peer.name} {_version(peer.name)}" for peer in PEERS if peer.name != "tracemalloc"]
-    return (
-        f"*`python -m benchmarks {name}`, {datetime.date.today().isoformat()}: {os.cpu_count()} CPUs"
-        f" ({_processor()}), {_memory_gib():.0f} GiB, Linux {platform.release()}, Python {platform.python_version()},"
-        f" {', '.join(versions)}.*"
-    )
+def provenance(command: str, distributions: Iterable[str], *, machine: str = "", remark: str = "") -> str:
+    """How, when, where and with what something was measured.
+
+    Args:
+        command: What follows ``python -m`` to measure it again.
+        distributions: Those whose versions are named, each once.
+        machine: The machine, where it matters.
+        remark: A sentence for the end.
+    """
+    system = [f"Linux {platform.release()}", f"Python {platform.python_version()}"]
+    facts = [machine, *system, *(f"{name} {_version(name)}" for name in dict.fromkeys(distributions))]
+    told = f"`python -m {command}`, {datetime.date.today().isoformat()}: {', '.join(filter(None, facts))}."
+    return f"*{' '.join(filter(None, (told, remark)))}*"
+
+
+def this_machine() -> str:
+    """The processors and the memory of this machine."""
+    return f"{os.cpu_count()} CPUs ({_processor()}), {_memory_gib():.0f} GiB"
+
+
+def distribution(requirement: str) -> str:
+    """The distribution that a requirement such as ``dask[array]>=2025`` is for."""
+    return re.split(r"[=<>!~\[; ]", requirement)[0]
+
+
+def is_installed(requirement: str) -> bool:
+    """Whether its distribution is installed, in whatever version."""
+    try:
+        metadata.version(distribution(requirement))
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def put_between(path: Path, begin: str, end: str, text: str) -> None:
@@ -82,11 +106,8 @@ class Page:
         put_between(self._path, _BEGIN, _END, f"\n{filled}\n")
 
 
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+def _version(name: str) -> str:
+    return metadata.version(name) if is_installed(name) else "(not installed)"
 
 
 def _processor() -> str:
