@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -65,6 +65,27 @@ def is_installed(requirement: str) -> bool:
     return True
 
 
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of a table in markdown, by their first cell, for a run that measures only some of them."""
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and set(cells[0]) != {"-"}:
+            found[cells[0].strip("`")] = cells
+    return found
+
+
+def sections(text: str, prefix: str = "") -> dict[str, str]:
+    """The sections of a text, by the names in the comments above them."""
+    parts = re.split(rf"<!-- {prefix}(\w+) -->\n", text)
+    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def joined(known: Mapping[str, str], order: Iterable[str], prefix: str = "") -> str:
+    """The text of sections, in this order, each below the comment with its name."""
+    return "\n\n".join(f"<!-- {prefix}{name} -->\n{known[name]}" for name in order if name in known)
+
+
 def put_between(path: Path, begin: str, end: str, text: str) -> None:
     """Replace the lines between two markers of a page; without both, in this order, end with a message."""
     before, _, after = _split(path, begin, end)
@@ -98,12 +119,8 @@ class Page:
         """Replace the section of one question; the others stay."""
         # Read anew each time: measuring takes minutes, in which somebody may have edited the rest of the page.
         _, block, _ = _split(self._path, _BEGIN, _END)
-        parts = re.split(r"<!-- benchmarks:(\w+) -->\n", block)
-        sections = {known: body.strip() for known, body in zip(parts[1::2], parts[2::2], strict=True)}
-        sections[name] = text
-        body = [f"<!-- benchmarks:{known} -->\n{sections[known]}" for known in QUESTIONS if known in sections]
-        filled = "\n\n".join([_INTRODUCTION, *body])
-        put_between(self._path, _BEGIN, _END, f"\n{filled}\n")
+        body = joined({**sections(block, "benchmarks:"), name: text}, QUESTIONS, "benchmarks:")
+        put_between(self._path, _BEGIN, _END, f"\n{_INTRODUCTION}\n\n{body}\n")
 
 
 def _version(name: str) -> str:
