@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +18,13 @@ from pathlib import Path
 import psutil
 
 from benchmarks.children_kinds import KINDS
+from benchmarks.kernels import MeasuredKernel, measured_kernel
 from benchmarks.report import provenance, put_between, table
-from tests.kernel.kernels import Kernel
 
 _PAGE = Path(__file__).parents[1] / "docs" / "children.md"
 _BEGIN, _END = "<!-- children:begin -->", "<!-- children:end -->"
 #: SIGTERM, three seconds, SIGKILL: whoever is to be ended after the kernel has gone has ended by then.
 _SETTLE_S = 6.0
-_CELL_S = 120.0
 
 
 def main() -> None:
@@ -47,10 +45,10 @@ def measure(kinds: dict[str, str]) -> str:
         AssertionError: A process that was not to be touched has ended.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as folder, Kernel(sys.executable, Path(folder)) as living:
+    with measured_kernel() as living:
         others = [_Process(subprocess.Popen(["sleep", "3600"]).pid)]
         try:
-            _must(living, "%load_ext memcell")
+            living.must("%load_ext memcell")
             for code in KINDS.values():
                 others += _start(living, code)
             others = [process for process in others if not process.is_zombie]
@@ -79,14 +77,14 @@ def measure(kinds: dict[str, str]) -> str:
     return "\n\n".join([head, table(columns, rows), foot, made])
 
 
-def _left(code: str, end: Callable[[Kernel, int], None], *, with_memcell: bool) -> list[int]:
+def _left(code: str, end: Callable[[MeasuredKernel], None], *, with_memcell: bool) -> list[int]:
     """How many processes of one kind are left after the kernel's end, and after their orphans were ended."""
-    with tempfile.TemporaryDirectory() as folder, Kernel(sys.executable, Path(folder)) as kernel:
+    with measured_kernel() as kernel:
         if with_memcell:
-            _must(kernel, "%load_ext memcell")
+            kernel.must("%load_ext memcell")
         started = _start(kernel, code)
-        _must(kernel, "pass")
-        end(kernel, kernel.value("__import__('os').getpid()"))
+        kernel.must("pass")
+        end(kernel)
         left = [_wait_for_end(started)]
         if with_memcell:
             subprocess.run(
@@ -98,14 +96,9 @@ def _left(code: str, end: Callable[[Kernel, int], None], *, with_memcell: bool) 
     return left
 
 
-def _start(kernel: Kernel, code: str) -> list[_Process]:
-    _must(kernel, code)
+def _start(kernel: MeasuredKernel, code: str) -> list[_Process]:
+    kernel.must(code)
     return [_Process(pid) for pid in kernel.value("pids")]
-
-
-def _must(kernel: Kernel, code: str) -> None:
-    result = kernel.run(code, _CELL_S)
-    assert result.status == "ok", result.error
 
 
 def _wait_for_end(started: list[_Process]) -> int:
@@ -146,24 +139,24 @@ class _Process:
             self._process.kill()
 
 
-def _shut_down(kernel: Kernel, _: int) -> None:
+def _shut_down(kernel: MeasuredKernel) -> None:
     kernel.manager.shutdown_kernel()
 
 
-def _restart(kernel: Kernel, _: int) -> None:
+def _restart(kernel: MeasuredKernel) -> None:
     kernel.manager.restart_kernel()
 
 
-def _signalled(number: int) -> Callable[[Kernel, int], None]:
-    def end(kernel: Kernel, pid: int) -> None:
-        os.kill(pid, number)
-        while kernel.manager.is_alive():  # which also asks for its exit status
+def _signalled(number: int) -> Callable[[MeasuredKernel], None]:
+    def end(kernel: MeasuredKernel) -> None:
+        os.kill(kernel.pid, number)
+        while kernel.is_alive():  # which also asks for its exit status
             time.sleep(0.02)
 
     return end
 
 
-ENDS: dict[str, Callable[[Kernel, int], None]] = {
+ENDS: dict[str, Callable[[MeasuredKernel], None]] = {
     "shutdown": _shut_down,
     "restart": _restart,
     "SIGTERM": _signalled(signal.SIGTERM),

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.guard_cells import CAP, OVERFLOWS, Overflow
-from benchmarks.kernels import MeasuredKernel, measured_kernel
+from benchmarks.kernels import MeasuredKernel, measured_kernel, status_bytes
 from benchmarks.report import KERNEL, provenance, rows, table
 from memcell.units import MIB
 
@@ -173,8 +173,7 @@ def _run(kernel: MeasuredKernel, code: str) -> tuple[list[str], str]:
 
 
 def _undroppable(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_bytes()
-    return sum(int(status.partition(name)[2].split()[0]) * 1024 for name in (b"\nRssAnon:", b"\nRssShmem:"))
+    return status_bytes(pid, b"RssAnon", b"RssShmem")
 
 
 def _private(pid: int) -> int:
