@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from benchmarks import QUESTIONS
-from benchmarks.report import Page, provenance
+from benchmarks.report import KERNEL, Page, provenance, this_machine
+from benchmarks.tools import PEERS
 
 _PAGE = Path(__file__).parents[1] / "docs" / "how-it-works.md"
 
@@ -25,13 +26,15 @@ def main() -> None:
     if options.quick and options.write:
         parser.error("--quick measures too little to be written down; leave one of the two out")
     page = Page(_PAGE) if options.write else None
+    tools = [*KERNEL, *(peer.name for peer in PEERS if peer.name != "tracemalloc")]
     for name in options.names or QUESTIONS:
         question = importlib.import_module(f"benchmarks.{name}")
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         began = time.perf_counter()
-        blocks = [f"### {question.TITLE}", *question.run(options.quick), provenance(name)]
+        measured = question.run(options.quick)
+        made = provenance(f"benchmarks {name}", tools, machine=this_machine())
         print(f"… {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-        text = "\n\n".join(blocks)
+        text = "\n\n".join([f"### {question.TITLE}", *measured, made])
         print(f"\n{text}\n", flush=True)
         if page is not None:
             page.put(name, text)

@@ -9,18 +9,16 @@ Each case runs in two kernels: one releases by that code, the other by memcell.
 from __future__ import annotations
 
 import argparse
-import re
 import runpy
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from importlib import metadata
 from typing import Any
 
 from benchmarks.kernels import CellFailedError, MeasuredKernel, measured_kernel
-from benchmarks.reclaim_page import mib, provenance, put, rows_of
-from benchmarks.report import table
+from benchmarks.reclaim_page import mib, put, rows_of
+from benchmarks.report import KERNEL, distribution, is_installed, provenance, table
 from memcell.units import MIB
 
 _RUNS = 12
@@ -114,7 +112,7 @@ def _named_route(case: Mapping[str, Any], names: list[str]) -> str:
 def row(case: Mapping[str, Any]) -> list[str]:
     """The line of a case in the table."""
     name = f"`{case['name']}`"
-    if missing := [need for need in case["requires"] if not _is_installed(need)]:
+    if missing := [need for need in case["requires"] if not is_installed(need)]:
         return [name, case["metric"], *[""] * 6, f"not run: {', '.join(missing)} is not installed"]
     try:
         figures, named_route = measure(case)
@@ -139,16 +137,7 @@ interface gives their memory back.
 
 {table(columns, rows)}
 
-{provenance("cases FILE", packages)}"""
-
-
-def _is_installed(requirement: str) -> bool:
-    name = re.split(r"[=<>!~\[; ]", requirement)[0]
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+{provenance("benchmarks.cases FILE --write", [*KERNEL, *packages])}"""
 
 
 def main() -> None:
@@ -160,7 +149,7 @@ def main() -> None:
     cases = {case["name"]: case for case in runpy.run_path(options.file)["CASES"] if case["release"]}
     if unknown := [name for name in options.names if name not in cases]:
         parser.error(f"no case {unknown[0]!r} with a release; there are: {', '.join(cases)}")
-    packages = [re.split(r"[=<>!~\[; ]", need)[0] for case in cases.values() for need in case["requires"]]
+    packages = [distribution(need) for case in cases.values() for need in case["requires"]]
     for name in options.names or cases:
         began = time.perf_counter()
         measured = row(cases[name])

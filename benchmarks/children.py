@@ -7,29 +7,24 @@ and a process that no kernel started; whoever touches those fails the benchmark.
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from benchmarks.children_kinds import KINDS
-from benchmarks.report import table
-from tests.kernel.kernels import Kernel
+from benchmarks.kernels import MeasuredKernel, measured_kernel
+from benchmarks.report import provenance, put_between, table
 
 _PAGE = Path(__file__).parents[1] / "docs" / "children.md"
 _BEGIN, _END = "<!-- children:begin -->", "<!-- children:end -->"
 #: SIGTERM, three seconds, SIGKILL: whoever is to be ended after the kernel has gone has ended by then.
 _SETTLE_S = 6.0
-_CELL_S = 120.0
 
 
 def main() -> None:
@@ -40,9 +35,7 @@ def main() -> None:
     text = measure({kind: code for kind, code in KINDS.items() if options.only in kind})
     print(text)
     if options.write:
-        before, _, rest = _PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        _PAGE.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")
+        put_between(_PAGE, _BEGIN, _END, f"\n{text}\n")
 
 
 def measure(kinds: dict[str, str]) -> str:
@@ -52,10 +45,10 @@ def measure(kinds: dict[str, str]) -> str:
         AssertionError: A process that was not to be touched has ended.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as folder, Kernel(sys.executable, Path(folder)) as living:
+    with measured_kernel() as living:
         others = [_Process(subprocess.Popen(["sleep", "3600"]).pid)]
         try:
-            _must(living, "%load_ext memcell")
+            living.must("%load_ext memcell")
             for code in KINDS.values():
                 others += _start(living, code)
             others = [process for process in others if not process.is_zombie]
@@ -80,17 +73,18 @@ def measure(kinds: dict[str, str]) -> str:
         f"Untouched throughout: a process that no kernel started, and {len(others) - 1} processes of these kinds of a"
         " second, living kernel."
     )
-    return "\n\n".join([head, table(columns, rows), foot, _provenance()])
+    made = provenance("benchmarks.children --write", ["ipykernel", "loky", "distributed"])
+    return "\n\n".join([head, table(columns, rows), foot, made])
 
 
-def _left(code: str, end: Callable[[Kernel, int], None], *, with_memcell: bool) -> list[int]:
+def _left(code: str, end: Callable[[MeasuredKernel], None], *, with_memcell: bool) -> list[int]:
     """How many processes of one kind are left after the kernel's end, and after their orphans were ended."""
-    with tempfile.TemporaryDirectory() as folder, Kernel(sys.executable, Path(folder)) as kernel:
+    with measured_kernel() as kernel:
         if with_memcell:
-            _must(kernel, "%load_ext memcell")
+            kernel.must("%load_ext memcell")
         started = _start(kernel, code)
-        _must(kernel, "pass")
-        end(kernel, kernel.value("__import__('os').getpid()"))
+        kernel.must("pass")
+        end(kernel)
         left = [_wait_for_end(started)]
         if with_memcell:
             subprocess.run(
@@ -102,14 +96,9 @@ def _left(code: str, end: Callable[[Kernel, int], None], *, with_memcell: bool) 
     return left
 
 
-def _start(kernel: Kernel, code: str) -> list[_Process]:
-    _must(kernel, code)
+def _start(kernel: MeasuredKernel, code: str) -> list[_Process]:
+    kernel.must(code)
     return [_Process(pid) for pid in kernel.value("pids")]
-
-
-def _must(kernel: Kernel, code: str) -> None:
-    result = kernel.run(code, _CELL_S)
-    assert result.status == "ok", result.error
 
 
 def _wait_for_end(started: list[_Process]) -> int:
@@ -150,37 +139,29 @@ class _Process:
             self._process.kill()
 
 
-def _shut_down(kernel: Kernel, _: int) -> None:
+def _shut_down(kernel: MeasuredKernel) -> None:
     kernel.manager.shutdown_kernel()
 
 
-def _restart(kernel: Kernel, _: int) -> None:
+def _restart(kernel: MeasuredKernel) -> None:
     kernel.manager.restart_kernel()
 
 
-def _signalled(number: int) -> Callable[[Kernel, int], None]:
-    def end(kernel: Kernel, pid: int) -> None:
-        os.kill(pid, number)
-        while kernel.manager.is_alive():  # which also asks for its exit status
+def _signalled(number: int) -> Callable[[MeasuredKernel], None]:
+    def end(kernel: MeasuredKernel) -> None:
+        os.kill(kernel.pid, number)
+        while kernel.is_alive():  # which also asks for its exit status
             time.sleep(0.02)
 
     return end
 
 
-ENDS: dict[str, Callable[[Kernel, int], None]] = {
+ENDS: dict[str, Callable[[MeasuredKernel], None]] = {
     "shutdown": _shut_down,
     "restart": _restart,
     "SIGTERM": _signalled(signal.SIGTERM),
     "SIGKILL": _signalled(signal.SIGKILL),
 }
-
-
-def _provenance() -> str:
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("ipykernel", "loky", "distributed"))
-    return (
-        f"*`python -m benchmarks.children --write`, {datetime.date.today().isoformat()}: Linux {platform.release()},"
-        f" Python {platform.python_version()}, {versions}.*"
-    )
 
 
 if __name__ == "__main__":

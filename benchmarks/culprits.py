@@ -16,14 +16,24 @@ from typing import Any
 
 from benchmarks.culprit_cells import CELLS, LeakingCell
 from benchmarks.fresh import FreshCallError, call
-from benchmarks.report import table
+from benchmarks.report import put_between, table
 
 _PAGE = Path(__file__).parents[1] / "docs" / "culprits.md"
 _BEGIN, _END = "<!-- culprits:begin -->", "<!-- culprits:end -->"
 _MODULES = (500, 2000, 5000)
 _RUNS = 4
 #: Libraries that are loaded until there are modules enough; copies of their modules make up for the rest.
-_LIBRARIES = ("numpy", "pandas", "matplotlib.pyplot", "networkx", "xarray", "sympy", "sqlalchemy", "bokeh.plotting")
+_LIBRARIES = (
+    "IPython",
+    "numpy",
+    "pandas",
+    "matplotlib.pyplot",
+    "networkx",
+    "xarray",
+    "sympy",
+    "sqlalchemy",
+    "bokeh.plotting",
+)
 
 
 def main() -> None:
@@ -33,9 +43,7 @@ def main() -> None:
     text = "\n\n".join([_costs(), _hits()])
     print(text)
     if options.write:
-        before, _, rest = _PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        _PAGE.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")
+        put_between(_PAGE, _BEGIN, _END, f"\n{text}\n")
 
 
 def _costs() -> str:

@@ -37,7 +37,8 @@ def call(function: Callable[..., Any], *arguments: Any, timeout_s: float = 300) 
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
-        environment |= {"PYTHONPATH": str(_CHECKOUT), "IPYTHONDIR": folder, "JUPYTER_RUNTIME_DIR": folder}
+        paths = os.pathsep.join(filter(None, (str(_CHECKOUT), environment.get("PYTHONPATH"))))
+        environment |= {"PYTHONPATH": paths, "IPYTHONDIR": folder, "JUPYTER_RUNTIME_DIR": folder}
         command = [sys.executable, "-m", "benchmarks.fresh", function.__module__, function.__name__]
         done = subprocess.run(
             [*command, json.dumps(arguments)],

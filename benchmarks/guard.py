@@ -9,26 +9,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import os
-import platform
 import queue
-import re
 import signal
 import threading
 import time
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from benchmarks.guard_cells import CAP, OVERFLOWS, Overflow
-from benchmarks.kernels import MeasuredKernel, measured_kernel
-from benchmarks.report import table
+from benchmarks.kernels import MeasuredKernel, measured_kernel, status_bytes
+from benchmarks.report import KERNEL, provenance, rows, table
+from memcell.units import MIB
 
 PAGE = Path(__file__).parents[1] / "docs" / "guard.md"
-MIB = 1 << 20
 
 #: The kernel is stopped at this level, and killed at that one. The room between them is what lies above 95 % of 8 GiB.
 STOP, ROOM = 700, 410
@@ -100,11 +96,11 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(OVERFLOWS)):
         parser.error(f"unknown overflow {unknown[0]!r}; there are {', '.join(OVERFLOWS)}")
-    rows = _known_rows() if options.names else {}
+    measured = rows(PAGE.read_text(encoding="utf-8")) if options.names and PAGE.exists() else {}
     for name in options.names or OVERFLOWS:
-        rows[name] = _row(name, OVERFLOWS[name])
-        print(" | ".join(rows[name]), flush=True)
-    text = _page(rows)
+        measured[name] = _row(name, OVERFLOWS[name])
+        print(" | ".join(measured[name]), flush=True)
+    text = _page(measured)
     if options.write:
         PAGE.write_text(text, encoding="utf-8")
     else:
@@ -177,8 +173,7 @@ def _run(kernel: MeasuredKernel, code: str) -> tuple[list[str], str]:
 
 
 def _undroppable(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_bytes()
-    return sum(int(status.partition(name)[2].split()[0]) * 1024 for name in (b"\nRssAnon:", b"\nRssShmem:"))
+    return status_bytes(pid, b"RssAnon", b"RssShmem")
 
 
 def _private(pid: int) -> int:
@@ -195,23 +190,15 @@ def _descendants(pid: int) -> list[int]:
         return []
 
 
-def _known_rows() -> dict[str, list[str]]:
-    rows = {}
-    for line in PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []:
-        match = re.match(r"\| `(\w+)` \|", line)
-        if match:
-            rows[match[1]] = [cell.strip() for cell in line.strip("|").split("|")]
-    return rows
-
-
-def _page(rows: dict[str, list[str]]) -> str:
-    ordered = [rows[name] for name in OVERFLOWS if name in rows]
+def _page(measured: dict[str, list[str]]) -> str:
+    ordered = [measured[name] for name in OVERFLOWS if name in measured]
     survived = sum(row[2] == "yes" and not row[6] for row in ordered)
-    packages = dict.fromkeys(package for overflow in OVERFLOWS.values() for package in overflow.packages)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("memcell", "ipython", "ipykernel", *packages))
-    made = (
-        f"*`python -m benchmarks.guard --write`, {datetime.date.today().isoformat()}: {os.cpu_count()} CPUs, Linux"
-        f" {platform.release()}, Python {platform.python_version()}, {versions}. Other work ran on the machine.*"
+    packages = [package for overflow in OVERFLOWS.values() for package in overflow.packages]
+    made = provenance(
+        "benchmarks.guard --write",
+        [*KERNEL, *packages],
+        machine=f"{os.cpu_count()} CPUs",
+        remark="Other work ran on the machine.",
     )
     introduction = _INTRODUCTION.format(cap=CAP, stop=STOP, limit=LIMIT, room=ROOM)
     reached = _REACHED.format(survived=survived, count=len(ordered), goal=_GOAL, stop=STOP)

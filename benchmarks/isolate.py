@@ -17,8 +17,8 @@ import psutil
 
 from benchmarks.figures import number, reached
 from benchmarks.kernels import MeasuredKernel, measured_kernel
-from benchmarks.reclaim_page import mib, provenance
-from benchmarks.report import table
+from benchmarks.reclaim_page import mib
+from benchmarks.report import KERNEL, provenance, put_between, table
 from memcell.units import GIB, MIB
 
 PAGE = Path(__file__).parents[1] / "docs" / "isolate.md"
@@ -252,18 +252,12 @@ that brings 500 MB back, in milliseconds (medians), for namespaces of numpy arra
 
 {table(["namespace", "empty, not isolated", "empty", "writes to 100 MiB", "brings 500 MB back"], sizes)}
 
-{provenance("isolate", ["numpy"])}"""
+{provenance("benchmarks.isolate --write", [*KERNEL, "numpy"])}"""
 
 
 def _ways() -> list[str]:
     ways = dict.fromkeys(says for _, says in CRASHES if says != "SIG")
     return [f"`{way}`" if way[0].isupper() else way for way in ways]
-
-
-def _write(text: str) -> None:
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -280,7 +274,7 @@ def main() -> None:
     for mistold in row.mistold:
         print("told wrongly:", mistold)
     if options.write:
-        _write(text)
+        put_between(PAGE, _BEGIN, _END, text)
 
 
 if __name__ == "__main__":

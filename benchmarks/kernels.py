@@ -47,8 +47,7 @@ class MeasuredKernel(Kernel):
 
     def shmem_bytes(self) -> int:
         """Resident memory that is shared by name, such as ``multiprocessing.shared_memory``."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        return int(status.partition("RssShmem:")[2].split()[0]) * 1024
+        return status_bytes(self.pid, b"RssShmem")
 
     def children_bytes(self) -> int:
         """The proportional share (PSS) of all descendants: a forked child shares most pages with the kernel."""
@@ -85,8 +84,16 @@ class MeasuredKernel(Kernel):
         self._client.wait_for_ready(timeout=CELL_S)
 
 
+def status_bytes(pid: int, *fields: bytes) -> int:
+    """The sum of some fields that the system tells of a process."""
+    status = Path(f"/proc/{pid}/status").read_bytes()
+    return sum(int(status.partition(b"\n%s:" % field)[2].split()[0]) * 1024 for field in fields)
+
+
 @contextlib.contextmanager
-def measured_kernel() -> Iterator[MeasuredKernel]:
-    """A fresh kernel, which ends with its folder."""
-    with tempfile.TemporaryDirectory() as folder, MeasuredKernel(sys.executable, Path(folder)) as kernel:
-        yield kernel
+def measured_kernel(*, live: bool = False) -> Iterator[MeasuredKernel]:
+    """A fresh kernel, which ends with its folder; ``live``: as a Jupyter server starts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = MeasuredKernel(sys.executable, Path(folder), live=live)
+        with kernel:
+            yield kernel

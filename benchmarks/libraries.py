@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
 import memcell
+from benchmarks.fresh import FreshCallError, call
 from memcell.clean.libraries import LIBRARIES
 from memcell.units import MIB
 
@@ -468,25 +465,14 @@ UNMEASURED: dict[str, str] = {
 
 def measure(name: str) -> Levels:
     """Run a workload in a fresh process and an empty folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = str(PAGE.parents[1])
-        paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        process = subprocess.run(
-            [sys.executable, "-c", f"from benchmarks.libraries import measure_here; measure_here({name!r})"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": paths},
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-    if process.returncode:
-        raise SystemExit(f"the workload {name!r} failed; its error is above")
-    return Levels(**json.loads(process.stdout.splitlines()[-1]))
+    try:
+        return Levels(**call(measure_here, name, timeout_s=600))
+    except FreshCallError as error:
+        raise SystemExit(f"the workload {name!r} failed: {error}") from None
 
 
-def measure_here(name: str) -> None:
-    """Run a workload in this process and print its levels as JSON."""
+def measure_here(name: str) -> dict[str, int]:
+    """Run a workload in this process; its levels."""
     workload = WORKLOADS[name]
     names: dict[str, object] = {"__name__": "__main__"}
     memcell.clear_caches("gc", "trim")
@@ -505,9 +491,9 @@ def measure_here(name: str) -> None:
     report = memcell.clear_caches(*(_all_cleaners() if workload.hopeless else (name, "gc", "trim")))
     errors = [f"{outcome.name}: {outcome.error}" for outcome in report.outcomes if outcome.error]
     if errors:
-        raise SystemExit("; ".join(errors))
+        raise RuntimeError("; ".join(errors))
     time.sleep(workload.settle_s)
-    print(json.dumps(vars(Levels(held - before, deleted - before, _rss_bytes() - before))))
+    return asdict(Levels(held - before, deleted - before, _rss_bytes() - before))
 
 
 def row(name: str, levels: Levels) -> str:
@@ -613,4 +599,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which the fresh processes find its function.
+    from benchmarks import libraries
+
+    libraries.main()

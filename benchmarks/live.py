@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 from benchmarks.figures import median_interval, number, reached, spread
+from benchmarks.kernels import MeasuredKernel, measured_kernel
 from benchmarks.report import table
 from benchmarks.tools import MIB
-from tests.kernel.kernels import Kernel
 
 TITLE = "What the live view costs"
 
@@ -79,8 +76,8 @@ def run(quick: bool) -> list[str]:
 
 
 def _slow_down(quick: bool) -> str:
-    with tempfile.TemporaryDirectory() as folder, Kernel(sys.executable, Path(folder), live=True) as kernel:
-        _check(kernel, _WORK)
+    with measured_kernel(live=True) as kernel:
+        kernel.must(_WORK)
         steps = int(_STEPS / kernel.value(f"work({_STEPS})")[0])  # of a second
         _pair(kernel, steps, first="live")  # loads what is loaded once
         wall: list[float] = []
@@ -91,8 +88,8 @@ def _slow_down(quick: bool) -> str:
             wall.append(by_wall)
             processor.append(by_processor)
         for cell in (_CONNECT, _SHOW, _FIND_VIEW, _UPDATE):
-            _check(kernel, cell)
-        _check(kernel, f"update(20); each_s = update({20 if quick else 200})")
+            kernel.must(cell)
+        kernel.must(f"update(20); each_s = update({20 if quick else 200})")
         each_s = kernel.value("each_s")
     measured = {f"by the clock, {len(wall)} pairs": wall, "by the kernel's processor time": processor}
     rows = []
@@ -104,17 +101,17 @@ def _slow_down(quick: bool) -> str:
     return table(["", "slow-down, %", "95 % interval of the median", "goal", "reached"], rows)
 
 
-def _pair(kernel: Kernel, steps: int, first: str) -> tuple[float, float]:
+def _pair(kernel: MeasuredKernel, steps: int, first: str) -> tuple[float, float]:
     """The slow-down of one pair of cells in per cent: by the clock, and by the processor time of the kernel."""
     took: dict[str, tuple[float, float]] = {}
     for arm in (first, "bare" if first == "live" else "live"):
         if arm == "live":
-            _check(kernel, _CONNECT)
-            _check(kernel, _SHOW)
-        _check(kernel, f"took = work({steps})")
+            kernel.must(_CONNECT)
+            kernel.must(_SHOW)
+        kernel.must(f"took = work({steps})")
         took[arm] = kernel.value("took")
         if arm == "live":
-            _check(kernel, _DISCONNECT)
+            kernel.must(_DISCONNECT)
     by_wall, by_processor = ((live / bare - 1) * 100 for live, bare in zip(took["live"], took["bare"], strict=True))
     return by_wall, by_processor
 
@@ -146,19 +143,13 @@ def _growth(quick: bool) -> str:
 
 def _grown(warm_up: list[str], cell: str, times: int) -> tuple[float, float, float]:
     """How much a kernel's resident memory grew in the warm-up, then in the cells, and its heap in use, in MiB."""
-    with tempfile.TemporaryDirectory() as folder, Kernel(sys.executable, Path(folder), live=True) as kernel:
-        _check(kernel, _LEVELS)
+    with measured_kernel(live=True) as kernel:
+        kernel.must(_LEVELS)
         start, _ = kernel.value("levels()")
         for first in warm_up:
-            _check(kernel, first)
+            kernel.must(first)
         rss, heap = kernel.value("levels()")
         for _ in range(times):
-            _check(kernel, cell)
+            kernel.must(cell)
         rss_after, heap_after = kernel.value("levels()")
         return (rss - start) / MIB, (rss_after - rss) / MIB, (heap_after - heap) / MIB
-
-
-def _check(kernel: Kernel, cell: str) -> None:
-    result = kernel.run(cell)
-    if result.status != "ok":
-        raise RuntimeError(f"a cell failed: {result.error}\n{cell}")

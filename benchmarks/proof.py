@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import runpy
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fresh import FreshCallError, call
 from benchmarks.kernels import measured_kernel
-from benchmarks.report import table
+from benchmarks.report import is_installed, put_between, table
 from benchmarks.scoring import Score, of_no_leak, score
 from memcell.runs import hash_source
 
@@ -61,13 +59,13 @@ def main() -> None:
         text = _section([case for of, case in cases if of == path], answers)
         print(text)
         if options.write:
-            _put(path.name, text)
+            put_between(_PAGE, f"<!-- {path.name}:begin -->", f"<!-- {path.name}:end -->", f"\n{text}\n")
 
 
 def _answered(wanted: tuple[Path, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
     """What memcell said of a case in each way, or why it could not run."""
     path, case = wanted
-    if missing := [need for need in case["requires"] if not _is_installed(need)]:
+    if missing := [need for need in case["requires"] if not is_installed(need)]:
         return case["name"], {"error": f"{', '.join(missing)} is not installed"}
     answer: dict[str, Any] = {}
     for way in _WAYS:
@@ -188,23 +186,6 @@ def _line(name: str, answer: Mapping[str, Any]) -> str:
         told.append(f"{last.get('kind')} {last.get('metric')} {last.get('bytes_per_run', 0) / 2**20:.2f} {first}")
     kinds = "".join((one or {"kind": "-"})["kind"][0] for one in answer["each"])
     return f"{name}: {kinds} | {' | '.join(told)}"
-
-
-def _put(name: str, text: str) -> None:
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    page = _PAGE.read_text(encoding="utf-8")
-    if begin not in page or end not in page:
-        sys.exit(f"{_PAGE} lacks the markers {begin} and {end}; put them where the tables of this file belong")
-    before, _, rest = page.partition(begin)
-    _PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
-
-
-def _is_installed(requirement: str) -> bool:
-    try:
-        metadata.version(re.split(r"[=<>!~\[; ]", requirement)[0])
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from benchmarks.figures import reached
 from benchmarks.kernels import MeasuredKernel, measured_kernel
-from benchmarks.reclaim_page import mib, provenance, put, rows_of
-from benchmarks.report import table
+from benchmarks.reclaim_page import mib, put, rows_of
+from benchmarks.report import KERNEL, provenance, table
 
 #: What ``%memclean --deep`` may leave of that which a restart would free.
 GOAL = 0.03
@@ -307,7 +307,7 @@ stands after one. *Left* is what `%memclean --deep` leaves of that which the res
 
 {table(columns, [rows[name] for name in WORKLOADS if name in rows])}
 
-{provenance("reclaim", packages)}"""
+{provenance("benchmarks.reclaim --write", [*KERNEL, *packages])}"""
 
 
 def main() -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
-import re
-from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
+from benchmarks.report import joined, rows, sections
 from memcell.units import MIB
 
 PAGE = Path(__file__).parents[1] / "docs" / "reclaim.md"
@@ -24,29 +20,13 @@ _INTRODUCTION = (
 
 def put(name: str, text: str) -> None:
     """Replace the section of one module; the others stay."""
-    sections = {**_sections(), name: text.strip()}
-    body = [f"<!-- {known} -->\n{sections[known]}" for known in SECTIONS if known in sections]
-    PAGE.write_text("\n\n".join([_INTRODUCTION, *body]) + "\n", encoding="utf-8")
+    body = joined({**_sections(), name: text.strip()}, SECTIONS)
+    PAGE.write_text(f"{_INTRODUCTION}\n\n{body}\n", encoding="utf-8")
 
 
 def rows_of(name: str) -> dict[str, list[str]]:
-    """The rows that a section's table has, by their first cell, for a run that measures only some of them."""
-    rows = {}
-    for line in _sections().get(name, "").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("| ") and set(cells[0]) != {"-"}:
-            rows[cells[0].strip("`")] = cells
-    return rows
-
-
-def provenance(command: str, libraries: Iterable[str] = ()) -> str:
-    """When, how and with which versions a section was measured."""
-    tools = dict.fromkeys(("memcell", "ipython", "ipykernel", *libraries))
-    versions = ", ".join(f"{tool} {_version(tool)}" for tool in tools)
-    return (
-        f"*`python -m benchmarks.{command} --write`, {datetime.date.today().isoformat()}: Linux {platform.release()},"
-        f" Python {platform.python_version()}, {versions}.*"
-    )
+    """The rows that a section's table has, by their first cell."""
+    return rows(_sections().get(name, ""))
 
 
 def mib(size: float) -> str:
@@ -56,14 +36,4 @@ def mib(size: float) -> str:
 
 
 def _sections() -> dict[str, str]:
-    if not PAGE.exists():
-        return {}
-    parts = re.split(r"<!-- (\w+) -->\n", PAGE.read_text(encoding="utf-8"))
-    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+    return sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 
@@ -49,6 +50,7 @@ def measure(case: str, repetitions: int) -> dict[str, list[float]]:
     """Times in ms: of registering all cleaners, of their own work, and of a clean-up beyond it."""
     import memcell
 
+    importlib.import_module("IPython")  # as in a kernel: the garbage collection looks at its objects too
     caches = [_Cache() for _ in range(_CLEANERS)]
     clears: list[Callable[[], None]]
     clears = [cache.clear if case == "methods" else (lambda: None) for cache in caches]

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from benchmarks.figures import reached
 from benchmarks.kernels import MeasuredKernel, measured_kernel
-from benchmarks.reclaim_page import mib, provenance, put
-from benchmarks.report import table
+from benchmarks.reclaim_page import mib, put
+from benchmarks.report import KERNEL, provenance, table
 from memcell.units import GIB, MIB
 
 #: What the level at the end may be above that of run 10.
@@ -172,7 +172,7 @@ kernel that {place} holds to {LIMIT_BYTES // MIB} MiB. The goals: with memcell t
 
 {table(columns, rows)}
 
-{provenance("soak", ["numpy"])}"""
+{provenance("benchmarks.soak --write", [*KERNEL, "numpy"])}"""
 
 
 def _row(name: str, soak: Soak, verdict: str) -> list[str]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.figures import spread
-from benchmarks.report import table
+from benchmarks.report import put_between, table
 from memcell.explain.growth import is_suspicious, judge, series
 from memcell.records.measured import Run
 from memcell.units import MIB
@@ -27,9 +26,7 @@ def main() -> None:
     text = _measured()
     print(text)
     if options.write:
-        page = _PAGE.read_text(encoding="utf-8")
-        block = f"{_BEGIN}\n{text}\n{_END}"
-        _PAGE.write_text(re.sub(f"{_BEGIN}.*{_END}", lambda _: block, page, flags=re.DOTALL), encoding="utf-8")
+        put_between(_PAGE, _BEGIN, _END, text)
 
 
 def _measured() -> str:
