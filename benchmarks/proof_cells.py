@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def _cell(
+def known(
     name: str,
     label: str,
     setup: str,
@@ -20,7 +20,10 @@ def _cell(
     metric: str = "rss",
     culprit: str | None = "",
     also: tuple[str, ...] = (),
+    requires: tuple[str, ...] = (),
+    trap: str = "",
 ) -> dict[str, Any]:
+    """A cell in the form of these tables."""
     return {
         "name": name,
         "label": label,
@@ -30,7 +33,8 @@ def _cell(
         "metric": metric,
         "culprit": culprit,
         "also": also,
-        "requires": [],
+        "requires": list(requires),
+        "trap": trap,
     }
 
 
@@ -39,7 +43,7 @@ _NUMPY = "import numpy as np; n = 0\n"
 _ARRAY = 3.05
 
 _CONTAINERS = [
-    _cell(
+    known(
         "frame_gets_columns",
         "leak",
         _NUMPY + "import pandas as pd; df = pd.DataFrame({'a': np.random.rand(400_000)})",
@@ -47,7 +51,7 @@ _CONTAINERS = [
         mb=_ARRAY,
         culprit="__main__.df",
     ),
-    _cell(
+    known(
         "futures_kept",
         "leak",
         "from concurrent.futures import ThreadPoolExecutor; import numpy as np\n"
@@ -56,7 +60,7 @@ _CONTAINERS = [
         mb=_ARRAY,
         culprit="__main__.FUTURES",
     ),
-    _cell(
+    known(
         "generators_never_finished",
         "leak",
         _NUMPY + "GENS = []\ndef rows(data):\n    for value in data: yield value",
@@ -64,7 +68,7 @@ _CONTAINERS = [
         mb=_ARRAY,
         culprit="__main__.GENS",
     ),
-    _cell(
+    known(
         "slots_filled_one_by_one",
         "leak",
         _NUMPY + "slots = [None] * 50",
@@ -72,7 +76,7 @@ _CONTAINERS = [
         mb=_ARRAY,
         culprit="__main__.slots",
     ),
-    _cell(
+    known(
         "object_array_filled",
         "leak",
         _NUMPY + "table = np.empty(50, dtype=object)",
@@ -80,7 +84,7 @@ _CONTAINERS = [
         mb=_ARRAY,
         culprit="__main__.table",
     ),
-    _cell(
+    known(
         "value_in_dict_gets_larger",
         "leak",
         _NUMPY + "cache = {'all': np.ones(10), 'other': 1}",
@@ -89,7 +93,7 @@ _CONTAINERS = [
         culprit="__main__.cache['all']",
         also=("__main__.cache",),
     ),
-    _cell(
+    known(
         "nested_registry",
         "leak",
         _NUMPY + "tree = {}",
@@ -98,7 +102,7 @@ _CONTAINERS = [
         culprit="__main__.tree['runs']['loss']",
         also=("__main__.tree",),
     ),
-    _cell(
+    known(
         "text_that_grows",
         "leak",
         "log = ''",
@@ -106,7 +110,7 @@ _CONTAINERS = [
         mb=1.91,
         culprit="__main__.log",
     ),
-    _cell(
+    known(
         "set_of_tuples",
         "leak",
         "SEEN = set(); n = 0",
@@ -114,7 +118,7 @@ _CONTAINERS = [
         mb=None,
         culprit="__main__.SEEN",
     ),
-    _cell(
+    known(
         "queue_never_read",
         "leak",
         _NUMPY + "import queue; jobs = queue.Queue()",
@@ -123,7 +127,7 @@ _CONTAINERS = [
         culprit="__main__.jobs.queue",
         also=("__main__.jobs",),
     ),
-    _cell(
+    known(
         "bytes_file_in_memory",
         "leak",
         "import io, os; log = io.BytesIO()",
@@ -131,7 +135,7 @@ _CONTAINERS = [
         mb=1.91,
         culprit="__main__.log",
     ),
-    _cell(
+    known(
         "tee_that_lags_behind",
         "leak",
         "import itertools\ndef source():\n    while True: yield bytes(1000)\nahead, behind = itertools.tee(source())",
@@ -139,7 +143,7 @@ _CONTAINERS = [
         mb=3.0,
         culprit="__main__.behind",
     ),
-    _cell(
+    known(
         "variables_made_by_name",
         "leak",
         _NUMPY,
@@ -147,7 +151,7 @@ _CONTAINERS = [
         mb=_ARRAY,
         culprit="globals()",
     ),
-    _cell(
+    known(
         "images_kept",
         "leak",
         "from PIL import Image; IMAGES = []",
@@ -155,7 +159,7 @@ _CONTAINERS = [
         mb=3.81,
         culprit="__main__.IMAGES",
     ),
-    _cell(
+    known(
         "arrow_tables_of_text",
         "leak",
         "import pyarrow as pa; TABLES = {}",
@@ -163,7 +167,7 @@ _CONTAINERS = [
         mb=None,
         culprit="__main__.TABLES",
     ),
-    _cell(
+    known(
         "forests_kept",
         "leak",
         "import numpy as np; from sklearn.ensemble import RandomForestRegressor\n"
@@ -172,7 +176,7 @@ _CONTAINERS = [
         mb=None,
         culprit="__main__.MODELS",
     ),
-    _cell(
+    known(
         "elements_pin_their_documents",
         "leak",
         "from lxml import etree; FIRST = []\n"
@@ -181,7 +185,7 @@ _CONTAINERS = [
         mb=None,
         culprit="__main__.FIRST",
     ),
-    _cell(
+    known(
         "spacy_docs_kept",
         "leak",
         "import spacy; nlp = spacy.blank('en'); text = 'the quick brown fox jumps over it ' * 200; DOCS = []",
@@ -189,7 +193,7 @@ _CONTAINERS = [
         mb=None,
         culprit="__main__.DOCS",
     ),
-    _cell(
+    known(
         "responses_kept",
         "leak",
         "import http.server, threading, requests; RESPONSES = []\n"
@@ -205,7 +209,7 @@ _CONTAINERS = [
         culprit="__main__.RESPONSES",
     ),
     # Labelled a leak at first: the cell was measured without memcell only after memcell had contradicted it.
-    _cell(
+    known(
         "netcdf_files_kept_open",
         "steady",
         "import netCDF4, numpy as np; OPEN = []\n"
@@ -217,7 +221,7 @@ _CONTAINERS = [
 ]
 
 _PROGRAM = [
-    _cell(
+    known(
         "lru_cache_on_a_method",
         "leak",
         _NUMPY + "import functools\nclass Loader:\n    def __init__(self): self.data = np.ones(400_000)\n"
@@ -226,7 +230,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="__main__.Loader.get",
     ),
-    _cell(
+    known(
         "cached_property_of_a_global",
         "leak",
         _NUMPY + "import functools\nclass Model:\n    @functools.cached_property\n    def rows(self): return []\n"
@@ -235,7 +239,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="__main__.model.rows",
     ),
-    _cell(
+    known(
         "subclasses_in_a_registry",
         "leak",
         "import numpy as np\nclass Base:\n    registry = []\n    def __init_subclass__(cls): Base.registry.append(cls)",
@@ -243,7 +247,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="__main__.Base.registry",
     ),
-    _cell(
+    known(
         "singleton_in_an_imported_module",
         "leak",
         "open('mylib.py', 'w').write('class Store:\\n    def __init__(self): self.items = {}\\n"
@@ -253,7 +257,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="mylib._instance.items",
     ),
-    _cell(
+    known(
         "closures_in_a_collector_callback",
         "leak",
         "import gc, numpy as np",
@@ -261,7 +265,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="gc.callbacks",
     ),
-    _cell(
+    known(
         "closures_in_the_shells_events",
         "leak",
         "import numpy as np",
@@ -271,7 +275,7 @@ _PROGRAM = [
         culprit="get_ipython().events.callbacks['shell_initialized']",
         also=("get_ipython().events.callbacks",),
     ),
-    _cell(
+    known(
         "click_handlers_of_a_widget",
         "leak",
         "import ipywidgets, numpy as np; button = ipywidgets.Button()",
@@ -280,7 +284,7 @@ _PROGRAM = [
         culprit="__main__.button._click_handlers.callbacks",
         also=("__main__.button", "__main__.button._click_handlers"),
     ),
-    _cell(
+    known(
         "modules_written_and_imported",
         "leak",
         "import importlib, sys; sys.path.insert(0, '.'); n = 0",
@@ -289,7 +293,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="sys.modules",
     ),
-    _cell(
+    known(
         "threads_that_never_end",
         "leak",
         "import threading, numpy as np; stop = threading.Event()\ndef wait(data): stop.wait()",
@@ -298,7 +302,7 @@ _PROGRAM = [
         culprit="threading._active",
         also=("threading._dangling",),
     ),
-    _cell(
+    known(
         "local_data_of_a_worker_thread",
         "leak",
         "import threading, numpy as np; from concurrent.futures import ThreadPoolExecutor\n"
@@ -309,7 +313,7 @@ _PROGRAM = [
         culprit="__main__.tl.items",
         also=("__main__.tl",),
     ),
-    _cell(
+    known(
         "tasks_never_awaited",
         "leak",
         "import asyncio, numpy as np; TASKS = set()\nasync def wait(data): await asyncio.Event().wait()",
@@ -317,7 +321,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="__main__.TASKS",
     ),
-    _cell(
+    known(
         "exception_infos_kept",
         "leak",
         "import sys, numpy as np; SEEN = {}\ndef work():\n    data = np.ones(400_000); raise ValueError(data.size)",
@@ -325,7 +329,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="__main__.SEEN",
     ),
-    _cell(
+    known(
         "displayed_frames",
         "leak",
         "import numpy as np, pandas as pd",
@@ -333,7 +337,7 @@ _PROGRAM = [
         mb=_ARRAY,
         culprit="Out",
     ),
-    _cell(
+    known(
         "handlers_with_text_in_memory",
         "leak",
         "import logging, io; log = logging.getLogger('jobs'); log.setLevel(10); log.propagate = False",
@@ -341,7 +345,7 @@ _PROGRAM = [
         mb=None,
         culprit="logging.getLogger('jobs').handlers",
     ),
-    _cell(
+    known(
         "figures_left_open",
         "leak",
         "import matplotlib; matplotlib.use('agg'); import matplotlib.pyplot as plt, numpy as np\n"
@@ -351,7 +355,7 @@ _PROGRAM = [
         mb=None,
         culprit="matplotlib._pylab_helpers.Gcf.figs",
     ),
-    _cell(
+    known(
         "widgets_displayed_again",
         "leak",
         "import ipywidgets, os",
@@ -359,7 +363,7 @@ _PROGRAM = [
         mb=None,
         culprit="ipywidgets.widgets.widget._instances",
     ),
-    _cell(
+    known(
         "graphs_in_lru_cache",
         "leak",
         "import functools, igraph; n = 100_000\n"
@@ -371,7 +375,7 @@ _PROGRAM = [
 ]
 
 _NATIVE = [
-    _cell(
+    known(
         "losses_added_up_with_their_graph",
         "leak",
         "import torch; w = torch.ones(400_000, requires_grad=True); total = 0",
@@ -379,7 +383,7 @@ _NATIVE = [
         mb=None,
         culprit="__main__.total",
     ),
-    _cell(
+    known(
         "sqlite_in_memory",
         "leak",
         "import sqlite3, os; db = sqlite3.connect(':memory:'); _ = db.execute('create table t (b blob)')",
@@ -387,7 +391,7 @@ _NATIVE = [
         mb=1.91,
         culprit="__main__.db",
     ),
-    _cell(
+    known(
         "connections_checked_out",
         "leak",
         "import sqlalchemy as sa; from sqlalchemy.pool import QueuePool\n"
@@ -399,7 +403,7 @@ _NATIVE = [
         mb=None,
         culprit="__main__.CONNS",
     ),
-    _cell(
+    known(
         "numba_new_signatures",
         "leak",
         "import numba; n = 2\n@numba.njit\ndef add(t):\n    s = 0\n    for v in t: s += v\n    return s\nadd((1, 2))",
@@ -407,7 +411,7 @@ _NATIVE = [
         mb=None,
         culprit=None,
     ),
-    _cell(
+    known(
         "keras_models_compiled_again",
         "leak",
         "import os; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'; import keras, numpy as np\n"
@@ -417,7 +421,7 @@ _NATIVE = [
         mb=None,
         culprit=None,
     ),
-    _cell(
+    known(
         "malloc_inside_a_library",
         "leak",
         "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p",
@@ -425,7 +429,7 @@ _NATIVE = [
         mb=2.38,
         culprit="",
     ),
-    _cell(
+    known(
         "small_leak_after_a_big_import",
         "leak",
         "ROWS = []",
@@ -433,7 +437,7 @@ _NATIVE = [
         mb=0.48,
         culprit="__main__.ROWS",
     ),
-    _cell(
+    known(
         "leak_beside_noise",
         "leak",
         _NUMPY + "import random; rnd = random.Random(1); KEPT = []",
@@ -444,7 +448,7 @@ _NATIVE = [
 ]
 
 _ELSEWHERE = [
-    _cell(
+    known(
         "anonymous_maps_shared",
         "leak",
         "import mmap; MAPS = []",
@@ -453,7 +457,7 @@ _ELSEWHERE = [
         metric="shmem",
         culprit="__main__.MAPS",
     ),
-    _cell(
+    known(
         "raw_arrays_for_workers",
         "leak",
         "import multiprocessing as mp, numpy as np; ARRAYS = []",
@@ -462,7 +466,7 @@ _ELSEWHERE = [
         metric="shmem",
         culprit="__main__.ARRAYS",
     ),
-    _cell(
+    known(
         "servers_left_running",
         "leak",
         "import subprocess, sys; SERVERS = []",
@@ -472,7 +476,7 @@ _ELSEWHERE = [
         metric="children",
         culprit="__main__.SERVERS",
     ),
-    _cell(
+    known(
         "servers_nobody_holds",
         "leak",
         "import subprocess, sys, warnings; warnings.simplefilter('ignore')",
@@ -485,62 +489,62 @@ _ELSEWHERE = [
 ]
 
 _NO_LEAKS = [
-    _cell(
+    known(
         "memmaps_kept",
         "steady",
         "import numpy as np; np.ones(1_000_000).tofile('f.bin'); MAPS = []",
         "m = np.memmap('f.bin', mode='r'); s = int(m.sum()); MAPS.append(m)",
     ),
-    _cell(
+    known(
         "bounded_cache_fills",
         "warm-up",
         "import functools, numpy as np; n = 0\n@functools.lru_cache(maxsize=4)\ndef load(k): return np.ones(1_000_000)",
         "n += 1; x = load(n)",
     ),
-    _cell(
+    known(
         "last_five_results",
         "warm-up",
         "import collections, numpy as np; LAST = collections.deque(maxlen=5)",
         "LAST.append(np.ones(800_000))",
     ),
-    _cell(
+    known(
         "small_objects_come_and_go",
         "steady",
         "n = 0",
         "rows = [bytes(3000 + n) for _ in range(20_000)]; n += 1; total = len(rows); del rows",
     ),
-    _cell(
+    known(
         "classes_made_anew",
         "steady",
         "import numpy as np",
         "class Config:\n    table = np.ones(500_000)\n    def get(self): return self.table\nc = Config()",
     ),
-    _cell(
+    known(
         "import_inside_the_cell",
         "one-time",
         "x = 1",
         "import sympy\ny = sympy.Integer(3) + x",
     ),
-    _cell(
+    known(
         "results_of_any_size",
         "noisy",
         "import numpy as np, random; rnd = random.Random(3)",
         "junk = np.ones(rnd.randrange(1, 5_000_000))",
     ),
-    _cell(
+    known(
         "inline_figures",
         "warm-up",
         "%matplotlib inline\nimport matplotlib.pyplot as plt, numpy as np",
         "fig, ax = plt.subplots(); _ = ax.plot(np.random.rand(50_000)); plt.show()",
     ),
-    _cell(
+    known(
         "grouping_again",
         "steady",
         "import pandas as pd, numpy as np\n"
         "df = pd.DataFrame({'k': np.arange(300_000) % 100, 'v': np.random.rand(300_000)})",
         "r = df.groupby('k').agg(['mean', 'std']); top = df.sort_values('v').head()",
     ),
-    _cell(
+    known(
         "training_properly",
         "steady",
         "import torch; m = torch.nn.Linear(500, 500); o = torch.optim.SGD(m.parameters(), 0.1)\n"
@@ -548,19 +552,19 @@ _NO_LEAKS = [
         "losses = []\nfor _ in range(20):\n    o.zero_grad(); l = m(torch.rand(64, 500)).sum()\n"
         "    l.backward(); o.step()\n    losses.append(l.item())",
     ),
-    _cell(
+    known(
         "workers_that_are_joined",
         "steady",
         "import multiprocessing as mp, math",
         "with mp.get_context('fork').Pool(2) as p: r = p.map(math.sqrt, range(10))",
     ),
-    _cell(
+    known(
         "errors_that_are_handled",
         "steady",
         "import numpy as np\ndef work():\n    data = np.ones(500_000); raise ValueError(data.size)",
         "try: work()\nexcept ValueError as e: text = str(e)",
     ),
-    _cell(
+    known(
         "query_in_polars",
         "steady",
         "import polars as pl, numpy as np; k = np.arange(300_000) % 50\n"
@@ -568,7 +572,7 @@ _NO_LEAKS = [
         "r = df.lazy().group_by('k').agg(pl.col('v').mean()).collect()",
         "r = df.lazy().group_by('k').agg(pl.col('v').mean()).collect()",
     ),
-    _cell(
+    known(
         "file_opened_again",
         "steady",
         "import xarray as xr, numpy as np\n"
@@ -576,13 +580,13 @@ _NO_LEAKS = [
         "d = xr.open_dataset('f.nc', engine='h5netcdf').load()",
         "d = xr.open_dataset('f.nc', engine='h5netcdf').load(); m = float(d.v.mean())",
     ),
-    _cell(
+    known(
         "integral_solved_again",
         "steady",
         "import sympy; x = sympy.Symbol('x'); r = sympy.integrate(sympy.sin(x) * sympy.exp(x), x)",
         "r = sympy.integrate(sympy.sin(x) * sympy.exp(x), x)",
     ),
-    _cell(
+    known(
         "threads_that_are_joined",
         "steady",
         "import threading, numpy as np",
