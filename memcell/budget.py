@@ -10,25 +10,31 @@ Result = TypeVar("Result")
 
 
 class Budget:
-    """Allows something only when its last cost is small beside the time since: at most ``share`` of wall time.
+    """Allows something as long as its costs stay below ``share`` of wall time.
 
     The first time is always allowed, because nobody knows the cost before.
 
     Args:
         share: The part of wall time, such as 0.05.
         clock: Returns seconds; for tests.
+        burst_s: What a pause saves up at the most, in seconds of cost: several times in a row are allowed then.
     """
 
-    __slots__ = ("_clock", "_not_before", "_share")
+    __slots__ = ("_at", "_burst_s", "_clock", "_debt_s", "_share")
 
-    def __init__(self, share: float, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, share: float, clock: Callable[[], float] = time.perf_counter, burst_s: float = 0.0) -> None:
         self._share = share
         self._clock = clock
-        self._not_before = float("-inf")
+        self._burst_s = burst_s
+        self._at = clock()
+        self._debt_s = -burst_s
 
     def allows(self) -> bool:
         """Whether the share has room for another time."""
-        return self._clock() >= self._not_before
+        now = self._clock()
+        self._debt_s = max(-self._burst_s, self._debt_s - (now - self._at) * self._share)
+        self._at = now
+        return self._debt_s <= 0.0
 
     def spend(self, measure: Callable[[], Result]) -> Result:
         """Call something, and charge what it cost to the budget."""
@@ -37,4 +43,5 @@ class Budget:
             return measure()
         finally:
             ended = self._clock()
-            self._not_before = ended + (ended - began) / self._share
+            self._debt_s += ended - began
+            self._at += ended - began  # which pays nothing back

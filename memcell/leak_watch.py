@@ -104,10 +104,9 @@ class LeakWatch:
             if len(self._cases) > _CELLS:
                 self._cases.popitem(last=False)
         self._cases.move_to_end(run.cell)
-        last = case.runs[-1] if case.runs else None
         case.runs.append(run)
         case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
-        case.grown_bytes += _growth(run, last)
+        case.grown_bytes += _growth(run)
         is_worth_it = has_grown(run) and is_suspicious(tuple(case.runs))
         if settle or count or self._is_thorough:
             # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
@@ -214,17 +213,13 @@ class LeakWatch:
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
 
 
-def _growth(run: Run, last: Run | None) -> int:
-    """What a run added, wherever it shows: also inside memory that malloc had kept, and in child processes.
-
-    What these have added since the cell's last run counts, too, if no other cell ran meanwhile: they may be slow.
-    """
+def _growth(run: Run) -> int:
+    """What a run added, wherever it shows: also inside memory that malloc had kept, and in child processes."""
     own = run.retained_bytes + run.cleaned_bytes
     if run.heap_before_bytes is not None and run.heap_after_bytes is not None:
         own = max(own, run.heap_after_bytes - run.heap_before_bytes)
-    is_in_row = last is not None and run.number <= last.number + 1
-    before_bytes = last.children_after_bytes if last is not None and is_in_row else run.children_before_bytes
-    return own + max(0, run.children_after_bytes - before_bytes)  # one that has ended takes nothing off what stays here
+    # A child that has ended takes nothing off what stays here.
+    return own + max(0, run.children_after_bytes - run.children_before_bytes)
 
 
 def _without_sizes(census: Census) -> Census:

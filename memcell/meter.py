@@ -140,7 +140,7 @@ class Meter:
             curve=curve,
             outcome=outcome,
             error_bytes=self._reader.error_bytes(),
-            children_after_bytes=self._children.level(thorough=is_long),
+            children_after_bytes=self._children.level(thorough=is_long, after=True),
             device_bytes=self._devices.bytes_held(),
         )
         self._history.append(record)

@@ -21,8 +21,6 @@ LEAST_RATE = 0.125
 ENOUGH_SETTLED = 3
 #: Garbage of less than this part of what a run adds does not matter.
 _LITTLE = 0.1
-#: Children that grow so many times faster in runs than between them grow because of the runs.
-_MUCH_FASTER = 2.0
 #: Beyond this a reading is nonsense; it keeps sums of squares finite.
 _MOST = 1 << 60
 
@@ -73,10 +71,10 @@ class Curve:
         return x, [self.levels[index] for index in x]
 
 
-def _curve(runs: Sequence[Run], ends: Sequence[Ends], *, is_drift_own: bool = False) -> Curve:
+def _curve(runs: Sequence[Run], ends: Sequence[Ends]) -> Curve:
     """Add up what the runs did, and what happened between them as far as it is this cell's."""
     levels = [ends[0].after - ends[0].before + ends[0].cleaned]
-    for gap, end in zip(_gaps(runs, ends, is_drift_own=is_drift_own), ends[1:], strict=True):
+    for gap, end in zip(_gaps(runs, ends), ends[1:], strict=True):
         levels.append(levels[-1] + gap + end.after - end.before + end.cleaned)
     settled_at = [index for index, end in enumerate(ends) if end.is_settled]
     with_garbage = sum(_leaves_garbage(ends[index]) for index in settled_at)
@@ -90,7 +88,7 @@ def _leaves_garbage(ends: Ends) -> bool:
     return ends.garbage >= max(LEAST_RATE / 2, _LITTLE * added)
 
 
-def _gaps(runs: Sequence[Run], ends: Sequence[Ends], *, is_drift_own: bool) -> list[float]:
+def _gaps(runs: Sequence[Run], ends: Sequence[Ends]) -> list[float]:
     """What happened between the runs and belongs to the curve.
 
     Between runs in a row the level moves with the noise of other threads, and what the cell left behind goes late: that
@@ -102,7 +100,7 @@ def _gaps(runs: Sequence[Run], ends: Sequence[Ends], *, is_drift_own: bool) -> l
     usual = [gap for gap, is_in_row in zip(raw, in_row, strict=True) if is_in_row]
     middle = median(usual) if usual else 0.0
     # Where three in four gaps rise, something grows between the runs.
-    drift = max(0.0, sorted(usual)[len(usual) // 4]) if usual and not is_drift_own else 0.0
+    drift = max(0.0, sorted(usual)[len(usual) // 4]) if usual else 0.0
     # 1.4826 × the median absolute deviation estimates a standard deviation; four of them are hardly noise.
     far = 4 * 1.4826 * median(abs(gap - middle) for gap in usual) + 1.0 if usual else 0.0
     gaps = []
@@ -189,24 +187,7 @@ def side_curve(runs: Sequence[Run], metric: Metric) -> list[float]:
         pairs = [(run.shmem_before_bytes or 0, run.shmem_after_bytes or 0) for run in runs]
     if not any(before or after for before, after in pairs):
         return []
-    is_own = metric == "children" and _come_with_runs(runs)
-    return _curve(runs, [Ends(_mib(before), _mib(after)) for before, after in pairs], is_drift_own=is_own).levels
-
-
-def _come_with_runs(runs: Sequence[Run]) -> bool:
-    """Whether child processes grow much faster in runs than between them.
-
-    Then what they add after a run is the run's as well: they work off what it sent them. One that grows by itself does
-    so at any time.
-    """
-    grown = waited_s = 0.0
-    for last, run in pairwise(runs):
-        if run.number <= last.number + 1:
-            grown += max(0, run.children_before_bytes - last.children_after_bytes)
-            waited_s += max(0.0, run.started - last.started - last.duration_s)
-    grown_in_runs = sum(max(0, run.children_after_bytes - run.children_before_bytes) for run in runs)
-    ran_s = sum(run.duration_s for run in runs)
-    return grown_in_runs * waited_s > _MUCH_FASTER * grown * ran_s
+    return _curve(runs, [Ends(_mib(before), _mib(after)) for before, after in pairs]).levels
 
 
 def _device_curve(runs: Sequence[Run]) -> list[float]:

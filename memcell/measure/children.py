@@ -18,18 +18,22 @@ import psutil
 from memcell.budget import Budget
 from memcell.measure.watcher import children_of, descendants_of, pss_of, stat_of
 
-#: Reading the children may take this part of wall time; within it a level is read anew, else the last one stands.
-SHARE = 0.05
+#: Reading the children may take this part of wall time, and so much at once after a pause; within it a level is read
+#: anew, else the last one stands.
+SHARE, BURST_S = 0.05, 0.05
+#: What was read so shortly before a run need not be read again: its end is what counts.
+_FRESH_S = 0.02
 
 
 class ChildrenGauge(Protocol):
     """Tells the level of all descendants of this process."""
 
-    def level(self, *, thorough: bool = False) -> int:
+    def level(self, *, thorough: bool = False, after: bool = False) -> int:
         """The memory of the descendants now, in bytes.
 
         Args:
             thorough: Look for children of all threads (some 10 µs a thread) and not only of the main thread.
+            after: A run has ended: what was read shortly before is no longer good enough.
         """
 
     def each(self) -> dict[int, int]:
@@ -63,21 +67,27 @@ class LinuxChildrenGauge:
         self, exclude: Callable[[], int | None] = lambda: None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._exclude = exclude
-        self._budget = Budget(SHARE, clock)
+        self._clock = clock
+        self._budget = Budget(SHARE, clock, burst_s=BURST_S)
         self._pid = -1
         self._descriptor = -1
         self._of_other_threads: set[int] = set()
         self._last_bytes = 0
         self._last_pids: set[int] = set()
+        self._read_at = float("-inf")
 
-    def level(self, *, thorough: bool = False) -> int:
+    def level(self, *, thorough: bool = False, after: bool = False) -> int:
         pids = self._children(thorough)
         if not pids:
             self._last_bytes = 0
-        elif pids != self._last_pids or self._budget.allows():
+        elif pids != self._last_pids or (self._budget.allows() and (after or self._is_old())):
             self._last_bytes = self._budget.spend(lambda: sum(map(pss_of, descendants_of(list(pids)))))
+            self._read_at = self._clock()
         self._last_pids = pids
         return self._last_bytes
+
+    def _is_old(self) -> bool:
+        return self._clock() - self._read_at >= _FRESH_S
 
     def each(self) -> dict[int, int]:
         return {pid: sum(map(pss_of, descendants_of([pid]))) for pid in self._children(thorough=True)}
@@ -118,10 +128,10 @@ class PsutilChildrenGauge:
 
     def __init__(self, exclude: Callable[[], int | None] = lambda: None) -> None:
         self._exclude = exclude
-        self._budget = Budget(SHARE)
+        self._budget = Budget(SHARE, burst_s=BURST_S)
         self._last_bytes = 0
 
-    def level(self, *, thorough: bool = False) -> int:  # noqa: ARG002 - psutil always looks at all threads
+    def level(self, *, thorough: bool = False, after: bool = False) -> int:  # noqa: ARG002 - psutil looks at all threads
         if self._budget.allows():
             self._last_bytes = self._budget.spend(self._read)
         return self._last_bytes

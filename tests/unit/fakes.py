@@ -91,7 +91,7 @@ class FakeChildren:
     def __init__(self) -> None:
         self.mib = 0
 
-    def level(self, *, thorough: bool = False) -> int:
+    def level(self, *, thorough: bool = False, after: bool = False) -> int:
         return self.mib * MIB
 
     def count(self) -> int:

@@ -126,15 +126,35 @@ def test_the_memory_of_children_is_read_within_its_share_of_time(monkeypatch):
     monkeypatch.setattr("memcell.measure.children.pss_of", slow_pss)
     gauge = LinuxChildrenGauge(clock=clock)
     monkeypatch.setattr(gauge, "_of_main_thread", lambda: {101})
-    assert gauge.level() == 1
-    clock.pass_time(1.9)
-    assert gauge.level() == 1
+    assert gauge.level() == 1  # half of it was saved up
+    clock.pass_time(0.9)
+    assert gauge.level(after=True) == 1
     clock.pass_time(0.2)
     assert gauge.level() == 2
+    clock.pass_time(1.8)
+    assert gauge.level(after=True) == 2
     monkeypatch.setattr(gauge, "_of_main_thread", lambda: {101, 102})
     assert gauge.level() == 3 + 4  # a new child is never overlooked
     monkeypatch.setattr(gauge, "_of_main_thread", set)
     assert gauge.level() == 0
+
+
+def test_the_end_of_a_short_run_is_read_rather_than_its_begin(monkeypatch):
+    clock, readings = FakeClock(), []
+    monkeypatch.setattr("memcell.measure.children.descendants_of", lambda pids: pids)
+
+    def quick_pss(_pid: int) -> int:
+        clock.pass_time(0.001)
+        readings.append(1)
+        return len(readings)
+
+    monkeypatch.setattr("memcell.measure.children.pss_of", quick_pss)
+    gauge = LinuxChildrenGauge(clock=clock)
+    monkeypatch.setattr(gauge, "_of_main_thread", lambda: {101})
+    levels = [(gauge.level(), gauge.level(after=True)) for _ in range(4)]
+    assert levels == [(1, 2), (2, 3), (3, 4), (4, 5)]
+    clock.pass_time(1.0)
+    assert (gauge.level(), gauge.level(after=True)) == (6, 7)
 
 
 def test_a_child_that_has_ended_counts_nothing():
