@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from memcell import arguments
-
 if TYPE_CHECKING:
     from memcell.records.explained import Verdict
 
@@ -34,29 +32,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--memcell", action="store_true", help="collect notebooks, and fail those in which a cell leaks")
     group.addoption(
         "--memcell-reruns",
-        type=_as_written(arguments.reruns),
+        type=_as_written("reruns"),
         metavar="N",
         help="how often each cell is run again (default: 6)",
     )
     group.addoption(
         "--memcell-limit",
-        type=_as_written(arguments.size),
+        type=_as_written("size"),
         metavar="SIZE",
         help="what a notebook's kernel may peak at: 2GB",
     )
     group.addoption(
         "--memcell-timeout",
-        type=_as_written(arguments.seconds),
+        type=_as_written("seconds"),
         metavar="SECONDS",
         help="how long one run of a cell may take (default: 600; 0 for ever)",
     )
 
 
-def _as_written(read: Callable[[str], object]) -> Callable[[str], str]:
+def _as_written(kind: str) -> Callable[[str], str]:
     """The type of an option that goes on to ``memcell check`` as it is, once it is known that it can be read."""
 
     def checked(text: str) -> str:
-        read(text)
+        from memcell import arguments
+
+        getattr(arguments, kind)(text)
         return text
 
     return checked

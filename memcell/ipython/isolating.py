@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from memcell.errors import IsolatedCellDied, IsolatedCellError, IsolationError, MemcellError
 from memcell.ipython.isolated_cell import CellOrder, is_isolated, run_forked
+from memcell.ipython.shown import raise_shown
 from memcell.ipython.stopping import is_in_event_loop
 from memcell.protect.isolate import end_words, fork_hazard, out_of_memory_kills, require_cloudpickle
 from memcell.protect.isolated_process import IsolatedProcess, fork, spawn
@@ -56,9 +57,9 @@ def run_isolated(shell: InteractiveShell, session: Session, source: str, keep: S
         finally:
             exit_code = process.close()
     if conversation.failure is not None:
-        _raise_shown(*conversation.failure)
+        raise_shown(*conversation.failure)
     if ctrl_c.count and not conversation.is_complete and exit_code in (1, -signal.SIGINT, -signal.SIGKILL):
-        _raise_shown(KeyboardInterrupt(), ["KeyboardInterrupt: the isolated cell was ended"])
+        raise_shown(KeyboardInterrupt(), ["KeyboardInterrupt: the isolated cell was ended"])
     if not conversation.is_complete:
         words = end_words(exit_code, out_of_memory=out_of_memory_kills() > kills_before)
         _raise_line(IsolatedCellDied(f"the isolated cell's process {words}; this kernel and its variables are intact"))
@@ -268,11 +269,4 @@ def _number(shell: InteractiveShell) -> int:
 
 
 def _raise_line(error: MemcellError) -> NoReturn:
-    _raise_shown(error, [f"{type(error).__name__}: {error}"])
-
-
-def _raise_shown(error: BaseException, lines: list[str]) -> NoReturn:
-    """Raise an error that the shell shows as these lines: its own traceback would only show memcell."""
-    render: Callable[[], list[str]] = lambda: lines  # noqa: E731 - an attribute of this error alone
-    error._render_traceback_ = render  # type: ignore[attr-defined]
-    raise error from None
+    raise_shown(error, [f"{type(error).__name__}: {error}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -237,7 +238,7 @@ class MemcellMagics(Magics):
             raise UsageError("%%memwatch: there is no code below it; write the cell's code under the %%memwatch line")
         if options.repeat:
             return self._repeat(options, cell)
-        if options.isolate and self._hooks.is_isolating:
+        if options.isolate and (self._hooks.is_isolating or _is_isolated()):
             self._isolate(cell, options.keep)
             return None
         result = self._shell.run_cell(f"%%memwatch {line}\n{cell}")
@@ -262,3 +263,9 @@ class MemcellMagics(Magics):
         elif not self._frontend.show_live():
             print("memcell: no live view in this front end; %%memwatch says a cell's line, memcell.history() has all")
             self._frontend.show_history()
+
+
+def _is_isolated() -> bool:
+    """Whether this process runs an isolated cell; there the magic itself says that one inside is refused."""
+    module = sys.modules.get("memcell.ipython.isolated_cell")
+    return module is not None and bool(module.is_isolated())

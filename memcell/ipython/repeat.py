@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
 from memcell.ipython.hooks import Asked, Hooks
 from memcell.ipython.progress import Progress
+from memcell.ipython.shown import raise_shown
 from memcell.ipython.silence import Silence
 from memcell.ipython.stopping import is_in_event_loop
 from memcell.ipython.watching import WatchOptions, needs_await
@@ -74,6 +75,7 @@ class Repeat:
         self._key = ""
         self._fresh: FreshReport | None = None
         self._error: BaseException | None = None
+        self._unshown: BaseException | None = None
         self._is_told = self._has_ended = self._is_reported = False
         self._running_s = self._measuring_s = 0.0
         self._began = time.perf_counter()
@@ -106,7 +108,13 @@ class Repeat:
         self._end(None)
         if own is None:
             self._hooks.note_failure(self._error)
+        self._show_interrupt()
         return None
+
+    def _show_interrupt(self) -> None:
+        """A Ctrl-C in a run was shown with it; one that came while memcell worked was not."""
+        if self._unshown is not None:
+            raise_shown(self._unshown, ["KeyboardInterrupt"])
 
     async def _run_awaiting(self) -> None:
         """The same for a cell with ``await``, in the loop that is running."""
@@ -124,6 +132,7 @@ class Repeat:
                     shell.events.trigger("post_run_cell", result)
                     self._note_end(result)
         self._end(None)
+        self._show_interrupt()
 
     @contextmanager
     def _all_runs(self) -> Iterator[None]:
@@ -137,11 +146,11 @@ class Repeat:
             if self._options.top:
                 self._top = self._make_top(self._number, self._options.top)
         except KeyboardInterrupt as error:
-            self._error, self._has_ended = error, True
+            self._error, self._has_ended, self._unshown = error, True, error
         try:
             yield
         except KeyboardInterrupt as error:  # between two runs
-            self._error = error
+            self._error = self._unshown = error
 
     @contextmanager
     def _one_run(self) -> Iterator[None]:
@@ -176,7 +185,7 @@ class Repeat:
             with self._session.meter.own():
                 run = self._session.follow(run, **self._due(len(self._runs) + 1))
         except KeyboardInterrupt as error:
-            self._error = error
+            self._error = self._unshown = error
         self._runs.append(run)
         self._measuring_s += time.perf_counter() - began
 

@@ -6,6 +6,7 @@ takes them in a thread, for platforms without ``/proc``, and is blind while C co
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import os
@@ -92,8 +93,11 @@ def _to_curve(slice_s: float, levels: list[tuple[int, int]]) -> Curve:
 
 class WatcherSampler:
     """Samples from the watcher process. It is started with the first period and started again if it dies.
-    afterwards: The path of a file that the watcher runs when this process has ended; none if empty.
-    last_act: The command that it is to become once this process has died; empty for none.
+
+    Args:
+        afterwards: The path of a file that the watcher runs when this process has ended; none if empty.
+        last_act: The command that it is to become once this process has died; empty for none. Not if it was closed
+            before.
     """
 
     def __init__(self, afterwards: str = "", last_act: Callable[[], Sequence[str]] = tuple) -> None:
@@ -144,10 +148,14 @@ class WatcherSampler:
         return _to_curve(*self._curve.read(self._period)) if self._curve is not None else Curve(0.0)
 
     def close(self) -> None:
-        self._stop()
-        self._starts = 0
+        if self._curve is not None:
+            with contextlib.suppress(OSError):  # full, or the watcher has ended
+                os.write(self._pipe, watcher.SENT_AWAY)
+        self.forget()
 
-    forget = close  # closing the child's copies leaves the parent's watcher as it is
+    def forget(self) -> None:
+        self._stop()  # closing a forked child's copies leaves the parent's watcher as it is
+        self._starts = 0
 
     def _wake(self) -> None:
         try:

@@ -52,6 +52,8 @@ _PF_EXITING = 0x4  # include/linux/sched.h
 NOTES_SIZE = 32 * 4096
 #: How often a sleeping watcher looks whether the kernel lives, where no pidfd tells.
 _LOOK_EVERY_S = 2.0
+#: What comes through the pipe if the watcher is to end while the process lives on; anything else wakes it.
+SENT_AWAY = b"."
 
 
 class SharedCurve:
@@ -182,8 +184,12 @@ def pss_of(pid: int) -> int:
         return 0
 
 
-def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mmap.mmap], Stopper]) -> None:
-    """Sample the process, and stop its runs where that was ordered, until it ends or closes its end of the pipe."""
+def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mmap.mmap], Stopper]) -> bool:
+    """Sample the process, and stop its runs where that was ordered, until it ends or closes its end of the pipe.
+
+    Returns:
+        Whether the process has sent the watcher away; if not, it has died.
+    """
     pid = recorder.pid
     buffer = mmap.mmap(memory, SIZE)
     curve = SharedCurve(buffer)
@@ -191,7 +197,7 @@ def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mm
         stopper = make_stopper(buffer)
         statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
     except OSError:
-        return  # ended while this process started
+        return is_sent_away(pipe)  # ended while this process started
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     kernel = recorder.pidfd
@@ -206,9 +212,9 @@ def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mm
         try:
             pages = tuple(map(int, os.pread(statm, 200, 0).split()))
         except OSError:
-            return
+            return is_sent_away(pipe)
         if not pages or not pages[0]:
-            return  # it has given all its memory back: it is dying, or dead and not collected
+            return is_sent_away(pipe)  # it has given all its memory back: it is dying, or dead and not collected
         rss_bytes = pages[1] * PAGE
         if period:
             if now >= children_next or children_period != period:
@@ -221,19 +227,28 @@ def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mm
             try:
                 timeout_s = min(interval_s, stopper.tick(now, pages, children_bytes))
             except ProcessLookupError:
-                return  # it is dying
+                return is_sent_away(pipe)  # it is dying
         else:
             curve.park(True)
             timeout_s = None if kernel >= 0 else _LOOK_EVERY_S
             if curve.orders()[0]:
                 timeout_s = 0.0  # an order that came in between must not wait
-        events = poll.poll(None if timeout_s is None else timeout_s * 1000)
-        for descriptor, event in events:
-            if descriptor == kernel or event & ~select.POLLIN or not os.read(pipe, 4096):
-                return
+        events = dict(poll.poll(None if timeout_s is None else timeout_s * 1000))
+        said = os.read(pipe, 4096) if events.get(pipe, 0) & select.POLLIN else b""
+        if SENT_AWAY in said:
+            return True
+        if kernel in events or (pipe in events and not said):
+            return is_sent_away(pipe)
         if not period:
             curve.park(False)
             recorder.begin()
+
+
+def is_sent_away(pipe: int) -> bool:
+    """Whether the process that is gone had sent the watcher away before."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return any(event & select.POLLIN for _, event in poll.poll(0)) and SENT_AWAY in os.read(pipe, 4096)
 
 
 def look_back(afterwards: str, memory: int, recorder: Recorder) -> None:
@@ -279,14 +294,15 @@ def main(arguments: list[str]) -> None:
         return stopper
 
     # Whatever fails, what comes after it is still done.
+    sent_away = False
     try:
-        watch(memory, pipe, recorder, make_stopper)
+        sent_away = watch(memory, pipe, recorder, make_stopper)
     finally:
         try:
             if afterwards:
                 look_back(afterwards, memory, recorder)
         finally:
-            if last_act and is_ending(pid):
+            if last_act and not sent_away and is_ending(pid):
                 os.execv(last_act[0], last_act)  # noqa: S606 - the command is memcell's own
 
 

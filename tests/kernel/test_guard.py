@@ -89,7 +89,7 @@ def test_c_code_that_keeps_the_interpreter_is_refused_memory(limited):
     assert result.status == "error"
     assert "was stopped" in shown(result)
     assert limited.last_run()["outcome"] == "limit"
-    assert limited.last_run()["peak_bytes"] < 1500 * MIB
+    assert limited.last_run()["peak_bytes"] < 1900 * MIB  # the watcher, too, waits for a processor that is free
     assert limited.run("data = None; 1").status == "ok"
     assert limited.value(_DATA_LIMIT) == (-1, -1)
 

@@ -439,3 +439,20 @@ def test_the_thread_ends_and_can_be_started_again(thread_sampler):
         thread_sampler.close()
         thread_sampler.close()
         assert not sampling_threads()
+
+
+@linux
+@pytest.mark.parametrize(("before", "acts"), [("", True), ("sampler.close()", False)])
+def test_the_last_act_is_done_for_the_dead_that_had_not_sent_the_watcher_away(tmp_path, before, acts):
+    mark = tmp_path / "acted"
+    code = (
+        "import os, signal, time; from memcell.measure.sampler import WatcherSampler\n"
+        f"sampler = WatcherSampler('', lambda: ['/usr/bin/env', 'touch', {str(mark)!r}])\n"
+        "sampler.begin(0.05)\nwhile not sampler.curve().rss_bytes: time.sleep(0.01)\n"
+        f"print(sampler.pid, flush=True)\n{before}\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    watchers = psutil.Process(int(done.stdout)) if psutil.pid_exists(int(done.stdout)) else None
+    if watchers is not None:
+        watchers.wait(10)
+    assert mark.exists() is acts
