@@ -43,5 +43,6 @@ class Budget:
             return measure()
         finally:
             ended = self._clock()
-            self._debt_s += ended - began
+            # What was spent although it was not allowed, because somebody waited for it, is not added up.
+            self._debt_s = min(self._debt_s, 0.0) + ended - began
             self._at += ended - began  # which pays nothing back
