@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import weakref
 
@@ -82,7 +83,9 @@ def test_a_cell_that_the_cell_runs_is_left_alone(maker, capsys):
         ("class P:\n    value = property(lambda self: x)", "a lambda reads it"),
     ],
 )
-def test_what_others_may_read_is_left(maker, capsys, before, reason):
+def test_what_others_may_read_is_left(maker, capsys, monkeypatch, before, reason):
+    registered = []
+    monkeypatch.setattr(atexit, "register", registered.append)  # nothing is to be called when the tests end
     maker.run_cell("x = make(8)")
     maker.run_cell(before).raise_error()
     said = fresh(maker, "x = make(8)", capsys)
