@@ -1,7 +1,8 @@
 """memcell: repeated cell runs no longer crash the kernel.
 
 ``%load_ext memcell`` measures every cell; ``%memclean`` gives memory back through registered cleaners; ``%memwatch``
-shows it live. Outside notebooks ``watch``, ``register`` and ``clear_caches`` do the same.
+shows it live. Outside notebooks ``watch``, ``register`` and ``clear_caches`` do the same. It is long because what
+a user calls is described here; what it does is elsewhere.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def fix_for(grown: Grown) -> str:
     if grown.name.startswith("logging.getLogger("):
         return "%memclean logging-handlers"
     name = grown.name.removeprefix(_USER)
+    ended = next((call for kind, call in _ENDED.items() if grown.holds.endswith(kind)), "")
     if grown.kind.startswith(_PROCESS):
-        ended = next((call for kind, call in _ENDED.items() if grown.holds.endswith(kind)), "")
         pid = grown.kind.removeprefix(_PROCESS)
         return _ONE.sub(name, ended) if ended else f"%memprocs --kill {pid}"
     if grown.kind == "functools cache" and name.partition(".")[0] not in _CLEANED:
@@ -61,7 +61,6 @@ def fix_for(grown: Grown) -> str:
         return _registration(grown)
     if grown.kind == "autograd graph":
         return f"{name} = {name}.detach()  # or add up loss.item()"
-    ended = next((call for kind, call in _ENDED.items() if grown.holds.endswith(kind)), "")
     if ended:
         entries = f"{name}.values()" if grown.kind.endswith(("dict", "Dict")) else name
         return f"[{ended} for one in {entries}]; {name}.clear()"

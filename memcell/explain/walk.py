@@ -6,7 +6,6 @@ import contextlib
 import enum
 import functools
 import gc
-import itertools
 import sys
 import threading
 from collections import Counter, deque
@@ -18,6 +17,8 @@ from typing import Any, Literal
 from memcell import looking
 from memcell.explain import inside
 from memcell.explain.containers import CACHE, CONTAINERS, built_in_length, copied
+from memcell.explain.names import is_dunder, is_shells, module_in
+from memcell.explain.nested import TEXTS, holds_containers, nested_bytes
 from memcell.explain.weighing import Scale
 
 Unit = Literal["entries", "bytes"]
@@ -30,15 +31,8 @@ _ENTERED = 64
 _DEPTH = 4
 #: Entries that are entered below one name. Of what has more, or goes deeper, the whole is measured.
 _BELOW_ONE = 2_000
-#: Entries that tell whether a container holds containers.
-_LOOKED_AT = 16
-#: Objects that are met to measure such a whole; 0.2 µs each.
-_MOST_NESTED = 300_000
 #: The clock is read once in so many steps.
 _STEPS = 256
-
-_TEXTS = (str, bytes, bytearray)
-_SHELLS_NAMES = frozenset({"In", "_ih", "_oh", "_dh", "get_ipython", "exit", "quit", "open"})
 
 
 _ENUM = enum.EnumMeta
@@ -130,9 +124,9 @@ class Walk:
             self.add(names["_oh"], "Out", 0)
         own = {}
         for name, value in list(names.items()):
-            if type(name) is not str or name.startswith("__") or name in _SHELLS_NAMES:
+            if type(name) is not str or name.startswith("__"):
                 continue
-            if _is_shells(name) or (name in hidden and hidden[name] is value):
+            if is_shells(name) or (name in hidden and hidden[name] is value):
                 continue
             own[name] = value
         for name, value in own.items():
@@ -158,7 +152,7 @@ class Walk:
         for number, (name, attributes) in enumerate(namespaces):
             self._module = name
             for attribute, value in copied(attributes.items):
-                if type(attribute) is str and self._visit_of(type(value)) is not None and not _is_dunder(attribute):
+                if type(attribute) is str and self._visit_of(type(value)) is not None and not is_dunder(attribute):
                     self._top(value, f"{name}.{attribute}", attributes)
             if self._is_over():
                 self.left_out.append(f"{len(namespaces) - number - 1} of {len(namespaces)} modules: no time was left")
@@ -216,7 +210,7 @@ class Walk:
     # What there is to see
 
     def _find_visit(self, kind: type) -> Callable[[Any, str, int], None] | None:
-        if looking.is_one_of(kind, (*_TEXTS, memoryview)):
+        if looking.is_one_of(kind, (*TEXTS, memoryview)):
             return self._see_data
         if kind is CACHE:
             return self._see_cache
@@ -241,12 +235,12 @@ class Walk:
     def _note(self, value: object, name: str, kind: str, unit: Unit, size: int, *, filled: bool = False) -> None:
         if size:
             self.found.append(
-                Found(value, name, kind, unit, size, _module_in(name), filled, self._part_of.get(name, ""))
+                Found(value, name, kind, unit, size, module_in(name), filled, self._part_of.get(name, ""))
             )
 
     def _see_data(self, value: Any, name: str, _depth: int) -> None:
         kind = type(value)
-        is_plain = looking.is_one_of(kind, _TEXTS)
+        is_plain = looking.is_one_of(kind, TEXTS)
         size = sys.getsizeof(value) if is_plain else self.scale.weigh([value]).seen_bytes
         if size >= _DATA_BYTES:
             self._note(value, name, looking.class_name(kind), "bytes", size)
@@ -271,7 +265,7 @@ class Walk:
         for attribute, held in looking.Layout(type(value)).attributes(value):
             if type(attribute) is not str:
                 continue
-            if not _is_dunder(attribute):
+            if not is_dunder(attribute):
                 self._step(held, f"{name}.{attribute}", depth)
             elif attribute == "__wrapped__":
                 self._step(held, f"{name}.__wrapped__", depth)
@@ -296,7 +290,7 @@ class Walk:
         if depth > _DEPTH or _is_of_others(value):
             return
         for attribute, held in copied(looking.class_names(value).items):
-            if type(attribute) is str and not _is_dunder(attribute):
+            if type(attribute) is str and not is_dunder(attribute):
                 self._step(held, f"{name}.{attribute}", depth)
 
     def _see_wrapper(self, value: Any, name: str, depth: int) -> None:
@@ -346,7 +340,7 @@ class Walk:
         top = name.partition("[")[0]
         self._below[top] += size
         if size > _ENTERED or depth >= _DEPTH or self._below[top] > _BELOW_ONE:
-            if top not in self._cut and not _module_in(top) and _holds_containers(value, entries):
+            if top not in self._cut and not module_in(top) and holds_containers(value):
                 self._cut.add(top)
             return
         for key, held in copied(functools.partial(entries, value)):
@@ -357,31 +351,14 @@ class Walk:
         """Measure the user's containers whose inside was not entered to the end, each as a whole."""
         for found in [found for found in self.found if found.name in self._cut]:
             if found.unit == "entries" and not found.filled and built_in_length(type(found.value)) is not None:
-                self._note(found.value, found.name, found.kind, "bytes", self._nested_bytes(found), filled=True)
-
-    def _nested_bytes(self, found: Found) -> int:
-        """The bytes of a container and of those inside it, with their texts and data; 0 where that takes too long."""
-        pending: list[Any] = [found.value]
-        seen = {id(found.value)}
-        size = met = 0
-        while pending:
-            value = pending.pop()
-            size += self.scale.own_bytes(value)
-            _, entries = CONTAINERS[built_in_length(type(value))]
-            for _, held in copied(functools.partial(entries, value)):
-                met += 1
-                if looking.is_one_of(type(held), _TEXTS):
-                    size += sys.getsizeof(held)
-                elif self._visit_of(type(held)) == self._see_container:
-                    if id(held) not in seen:
-                        seen.add(id(held))
-                        pending.append(held)
+                size = nested_bytes(found.value, self.scale, self._is_container, self._is_over)
+                if size is None:
+                    self.left_out.append(f"the inside of {found.name}: it has too many parts")
                 else:
-                    size += self.scale.data_bytes(held) or 0
-            if met > _MOST_NESTED or self._is_over():
-                self.left_out.append(f"the inside of {found.name}: it has too many parts")
-                return 0
-        return size
+                    self._note(found.value, found.name, found.kind, "bytes", size, filled=True)
+
+    def _is_container(self, kind: type) -> bool:
+        return self._visit_of(kind) == self._see_container
 
     def _step(self, value: object, name: str, depth: int, kind: str = "") -> None:
         visit = self._visit_of(type(value))
@@ -393,39 +370,11 @@ class Walk:
         self._queue.append((visit, value, name, depth + 1))
 
 
-def _holds_containers(value: Any, entries: Callable[[Any], Iterable[Any]]) -> bool:
-    """Whether containers are among its entries, from a look at some."""
-    try:
-        some = list(itertools.islice(entries(value), _LOOKED_AT))
-    except RuntimeError:  # another thread changes it
-        return False
-    return any(built_in_length(type(held)) is not None for _, held in some)
-
-
-def _module_in(name: str) -> str:
-    """The longest beginning of a dotted name that is an imported module; empty for the user's and the shell's."""
-    parts = name.partition("[")[0].partition("(")[0].split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:end])
-        if module in sys.modules:
-            return "" if module == "__main__" else module
-    return ""
-
-
 def _content(cell: CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # nothing is bound to the variable
         return None
-
-
-def _is_dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
-def _is_shells(name: str) -> bool:
-    """Whether a variable is one of those that IPython numbers: ``_``, ``_3``, ``_i3``, ``_ii``."""
-    return (name.startswith("_") and name.strip("_i").isdigit()) or not name.strip("_i")
 
 
 def _is_of_others(kind: type) -> bool:

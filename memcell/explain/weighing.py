@@ -38,8 +38,8 @@ _RUNNING = frozenset(
     {"threading.Thread", "multiprocessing.process.BaseProcess", "multiprocessing.pool.Pool", "subprocess.Popen"}
     | {"concurrent.futures._base.Executor", "asyncio.subprocess.Process"}
 )
-#: Classes of the interpreter that do not tell their size.
-_SILENT = frozenset({"_io.StringIO"})
+#: These, and a class of the interpreter that does not tell its size.
+_UNSEEN = _RUNNING | {"_io.StringIO"}
 _EMPTY: tuple[Any, ...] = ((), [], {}, set(), "", b"", bytearray(), range(0), {}.keys(), {}.values(), {}.items())
 #: Classes of the interpreter: those with a name in ``builtins`` or ``types``, and what views and loops are made of.
 _BUILT_IN = frozenset(
@@ -134,7 +134,7 @@ def hides_memory(kind: type) -> bool:
     """Whether objects of a class may hold memory that the interpreter does not see: those with fields made in C."""
     slots = 0
     for base in looking.mro(kind):
-        if looking.class_name(base) in _RUNNING or looking.class_name(base) in _SILENT:
+        if looking.class_name(base) in _UNSEEN:
             return True
         names = looking.class_names(base)
         if "__slots__" in names:

@@ -114,18 +114,24 @@ def test_the_watcher_is_left_out():
     holder.end()
 
 
-def test_the_memory_of_children_is_read_within_its_share_of_time(monkeypatch):
+def gauge_that_counts(monkeypatch, reading_s):
+    """A gauge of one child, each reading of which takes so long and says how many there were; and its clock."""
     clock, readings = FakeClock(), []
     monkeypatch.setattr("memcell.measure.children.descendants_of", lambda pids: pids)
 
-    def slow_pss(_pid: int) -> int:
-        clock.pass_time(0.1)
+    def pss(_pid: int) -> int:
+        clock.pass_time(reading_s)
         readings.append(1)
         return len(readings)
 
-    monkeypatch.setattr("memcell.measure.children.pss_of", slow_pss)
+    monkeypatch.setattr("memcell.measure.children.pss_of", pss)
     gauge = LinuxChildrenGauge(clock=clock)
     monkeypatch.setattr(gauge, "_of_main_thread", lambda: {101})
+    return gauge, clock
+
+
+def test_the_memory_of_children_is_read_within_its_share_of_time(monkeypatch):
+    gauge, clock = gauge_that_counts(monkeypatch, reading_s=0.1)
     assert gauge.level() == 1  # half of it was saved up
     clock.pass_time(0.9)
     assert gauge.level(after=True) == 1
@@ -140,17 +146,7 @@ def test_the_memory_of_children_is_read_within_its_share_of_time(monkeypatch):
 
 
 def test_the_end_of_a_short_run_is_read_rather_than_its_begin(monkeypatch):
-    clock, readings = FakeClock(), []
-    monkeypatch.setattr("memcell.measure.children.descendants_of", lambda pids: pids)
-
-    def quick_pss(_pid: int) -> int:
-        clock.pass_time(0.001)
-        readings.append(1)
-        return len(readings)
-
-    monkeypatch.setattr("memcell.measure.children.pss_of", quick_pss)
-    gauge = LinuxChildrenGauge(clock=clock)
-    monkeypatch.setattr(gauge, "_of_main_thread", lambda: {101})
+    gauge, clock = gauge_that_counts(monkeypatch, reading_s=0.001)
     levels = [(gauge.level(), gauge.level(after=True)) for _ in range(4)]
     assert levels == [(1, 2), (2, 3), (3, 4), (4, 5)]
     clock.pass_time(1.0)
