@@ -8,6 +8,7 @@ proxy answers by loading what it stands for.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import GetSetDescriptorType, MemberDescriptorType, ModuleType, WrapperDescriptorType
@@ -28,6 +29,19 @@ _PROXY_MODULES = frozenset(
 def module_names(module: object) -> dict[str, Any]:
     """The namespace of a module as it is; empty for anything else that stands in ``sys.modules``."""
     return _MODULE_DICT.__get__(module) or {} if issubclass(type(module), ModuleType) else {}
+
+
+def referents(*values: object) -> list[Any]:
+    """What some objects refer to, as the garbage collector sees it; of a module its namespace only.
+
+    On CPython 3.12 the module ``_asyncio`` also shows the collector objects that it has freed and keeps to be used
+    again. Holding one of those, if only for a moment, frees it twice: the next garbage collection never ends.
+    """
+    modules = [value for value in values if issubclass(type(value), ModuleType)]
+    if not modules:
+        return gc.get_referents(*values)
+    others = [value for value in values if not issubclass(type(value), ModuleType)]
+    return [*map(module_names, modules), *gc.get_referents(*others)]
 
 
 def class_names(kind: type) -> Mapping[str, Any]:

@@ -208,7 +208,7 @@ class _Search:
             if self._clock() > self._until:
                 self._complete = False
                 break
-            for value in gc.get_referents(*tracked[start : start + _CHUNK]):
+            for value in looking.referents(*tracked[start : start + _CHUNK]):
                 kind = type(value)
                 if kind is dict or kind is tuple:
                     if gc.is_tracked(value) or id(value) in found:
@@ -244,7 +244,7 @@ def _held_by(referrer: Any) -> list[Any]:
     array = _array_class()
     if array is not None and issubclass(type(referrer), array):
         return [looking.class_names(array)["base"].__get__(referrer), *gc.get_referents(referrer)]
-    return gc.get_referents(referrer)
+    return looking.referents(referrer)
 
 
 def _array_class() -> type | None:

@@ -10,6 +10,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from memcell.protect import children
 from memcell.session import Session
 
 
@@ -71,8 +72,12 @@ def bare_shell(make_shell: Callable[..., InteractiveShell]) -> InteractiveShell:
 
 
 @pytest.fixture
-def shell(bare_shell: InteractiveShell, session: Session) -> Iterator[InteractiveShell]:
+def shell(
+    bare_shell: InteractiveShell, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[InteractiveShell]:
     """A fresh shell with memcell loaded on a new session. Nothing of it is left once it is unloaded."""
+    # What another kernel of this machine may have left would be told below the first cell.
+    monkeypatch.setattr(children, "find_orphans", lambda table: {})
     before = traces(bare_shell)
     bare_shell.run_line_magic("load_ext", "memcell")
     yield bare_shell

@@ -102,8 +102,8 @@ def test_a_kill_in_a_run_tells_how_memory_went(run):
     assert (death.signal, death.is_running, death.run.is_block, death.run.cell) == ("SIGKILL", True, True, "load")
     assert death.oom in ("no", "likely", "unknown")  # another process of this host may be ended just now
     assert death.levels[-1] - death.levels[0] == pytest.approx(256 * MIB, rel=0.05)
-    middle = death.levels[len(death.levels) // 2]
-    assert middle - death.levels[0] == pytest.approx(128 * MIB, rel=0.1)
+    assert any(level - death.levels[0] == pytest.approx(128 * MIB, rel=0.1) for level in death.levels), "the step"
+    assert sorted(death.levels) == pytest.approx(list(death.levels), abs=4 * MIB)
     assert -0.3 < death.times_s[-1] <= 0
     assert death.run.limit_bytes is not None
 
@@ -145,8 +145,8 @@ def test_a_python_without_pidfd_notices_a_death_too(run):
         "os.kill(os.getpid(), 9)",
         deaths=1,
     )
-    # This Python's parent collects it at once, and without a pidfd nobody tells the exit code then.
-    assert (death.signal, death.exit_status) == (None, None)
+    # Without a pidfd the exit code is told by the zombie only, which this Python's parent mostly collects at once.
+    assert (death.signal, death.exit_status) in ((None, None), ("SIGKILL", None))
 
 
 def test_a_box_belongs_to_the_folder_in_which_the_session_was_made(run):

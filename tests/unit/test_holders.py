@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import queue
+import subprocess
 import sys
 import types
 import weakref
@@ -240,3 +241,24 @@ def test_nothing_is_kept(module):
     assert "pkg.mod.NAME" in holders_of(thing)
     del thing, module.NAME
     assert reference() is None
+
+
+def test_a_search_frees_nothing_that_is_free_already():
+    """On CPython 3.12 the garbage collection after it would not end: what asyncio has freed is shown to the search."""
+    script = (
+        "import asyncio, gc\n"
+        "from memcell.explain.holders import find_holders\n"
+        "async def wait():\n"
+        "    future = asyncio.get_running_loop().create_future()\n"
+        "    asyncio.get_running_loop().call_soon(future.set_result, 1)\n"
+        "    await future\n"
+        "asyncio.run(wait())\n"
+        "kept = bytearray(1000)\n"
+        "cache = {'k': kept}  # not tracked: all that tracked objects refer to is looked through\n"
+        "print(find_holders([kept])[0].names)\n"
+        "asyncio.run(wait())\n"
+        "gc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "__main__.cache['k']" in done.stdout

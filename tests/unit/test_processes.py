@@ -346,7 +346,7 @@ def test_a_record_of_one_that_has_ended_since_hits_nobody(session, child):
     ],
 )
 def test_a_foreign_process_is_refused_and_nothing_is_signalled(session, child, pid, why):
-    with pytest.raises(UnknownProcessError, match=f"cannot end {pid}: {why}.*; can be ended: {child.pid}"):
+    with pytest.raises(UnknownProcessError, match=f"cannot end {pid}: {why}.*; can be ended: .*{child.pid}"):
         memcell.end_children(child.pid, pid)
     assert child.poll() is None
 
