@@ -45,8 +45,8 @@ class _Case:
 
     runs: deque[Run] = field(default_factory=lambda: deque(maxlen=WINDOW))
     censuses: deque[Census] = field(default_factory=lambda: deque(maxlen=_CENSUSES))
-    growths: deque[int] = field(default_factory=lambda: deque(maxlen=_CENSUSES - 1))
-    grown_bytes: int = 0  # since the last census
+    spans: deque[int] = field(default_factory=lambda: deque(maxlen=_CENSUSES - 1))  # runs from one to the next
+    runs_since: int = 0  # the last census
     recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     said: Verdict | None = None  # when somebody asked last
 
@@ -106,7 +106,7 @@ class LeakWatch:
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
         case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
-        case.grown_bytes += _growth(run)
+        case.runs_since += 1
         is_worth_it = has_grown(run) and is_suspicious(tuple(case.runs))
         if settle or count or self._is_thorough:
             # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
@@ -131,7 +131,7 @@ class LeakWatch:
         self._settle_asked()
         judged = [(case, judge(tuple(case.runs), limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
         judged.sort(key=lambda pair: -pair[1].bytes_per_run)
-        asked = [case for case, verdict in judged if verdict.kind == "growing" and case.grown_bytes > 0]
+        asked = [case for case, verdict in judged if verdict.kind == "growing" and case.runs_since]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
             self._count(case)
         for case, verdict in judged:
@@ -154,7 +154,7 @@ class LeakWatch:
         if case is None or len(case.runs) < 2:
             return None
         verdict = judge(tuple(case.runs), self._limit())
-        if verdict.kind == "growing" and case.grown_bytes > 0:
+        if verdict.kind == "growing" and case.runs_since:
             self._count(case)
         return self._explained(case, verdict)
 
@@ -193,13 +193,13 @@ class LeakWatch:
             return
         if last is not None:
             case.censuses[-1] = _without_sizes(last)
-            case.growths.append(case.grown_bytes)
-        case.grown_bytes = 0
+            case.spans.append(case.runs_since)
+        case.runs_since = 0
         case.censuses.append(census)
         whole = [other for other in self._cases.values() if other.censuses and len(other.censuses[-1].sizes)]
         for other in whole[:-_WHOLE_CENSUSES]:
             other.censuses.clear()
-            other.growths.clear()
+            other.spans.clear()
 
     @staticmethod
     def _explained(case: _Case, verdict: Verdict) -> Verdict:
@@ -208,18 +208,11 @@ class LeakWatch:
         if len(case.censuses) < 2:
             again = "run it once more to learn what holds it"
             return replace(verdict, note=f"{verdict.note}; {again}" if verdict.note else again)
-        censuses, growths = tuple(case.censuses), tuple(case.growths)[-(len(case.censuses) - 1) :]
+        # Not what the runs added: garbage was in that, and what else came and went.
+        growths = [verdict.bytes_per_run * runs for runs in case.spans][-(len(case.censuses) - 1) :]
+        censuses = tuple(case.censuses)
         culprits = tuple(compare(censuses, growths))
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
-
-
-def _growth(run: Run) -> int:
-    """What a run added, wherever it shows: also inside memory that malloc had kept, and in child processes."""
-    own = run.retained_bytes + run.cleaned_bytes
-    if run.heap_before_bytes is not None and run.heap_after_bytes is not None:
-        own = max(own, run.heap_after_bytes - run.heap_before_bytes)
-    # A child that has ended takes nothing off what stays here.
-    return own + max(0, run.children_after_bytes - run.children_before_bytes)
 
 
 def _without_sizes(census: Census) -> Census:

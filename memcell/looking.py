@@ -130,7 +130,7 @@ class Layout:
 
     def __init__(self, kind: type) -> None:
         found = in_class(kind, "__dict__")
-        self._names: Any = found if type(found) is GetSetDescriptorType else None
+        self._names: Any = found if is_one_of(type(found), (GetSetDescriptorType, MemberDescriptorType)) else None
         self._slots: list[tuple[str, Any]] = []
         for base in mro(kind):
             names = class_names(base)

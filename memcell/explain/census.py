@@ -12,21 +12,25 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import BuiltinFunctionType
 from typing import Any
 
 from memcell import looking
 from memcell.explain.containers import common_class, identity_of_first, newest
+from memcell.explain.names import module_in, own_variables
 from memcell.explain.pids import holders_of
 from memcell.explain.walk import Found, Unit, Walk
+from memcell.explain.wholes import Whole, wholes
 
 #: How many of the entries that were added are weighed; the others are taken to be alike.
 _WEIGHED = 200
 #: How many things that grew are kept, and how many types.
 _KEPT = 200
 _KEPT_TYPES = 20
+#: What stands for the kind in the key of a whole: the class of what a name is bound to may change.
+_WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,9 @@ class Grown:
         opaque: They may hold memory of C that cannot be seen.
         holds: The dotted name of the class of what was added, if all is of one; of a process, that of its holder.
         of: The dotted name of the class of the object that it is a part of, where that is a library's.
-        imports: The module to import before the name can be typed; empty if the user's names are enough.
+        whole: It is all that the name holds, as the garbage collector sees it.
+        module: The module that it is found in; empty for the user's.
+        imports: What to import before the name, and memcell's, can be typed.
     """
 
     name: str
@@ -52,8 +58,10 @@ class Grown:
     added_bytes: int | None = None
     opaque: bool = False
     holds: str = ""
-    imports: str = ""
+    module: str = ""
+    imports: tuple[str, ...] = ()
     of: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +145,11 @@ def take_census(
     sizes.update({_first_key(found.name): first for found in walk.found if (first := _first(found)) is not None})
     known = previous.sizes.by_hash() if previous is not None else {}
     grown = []
-    for found in (*_processes(names, children or {}), *_exit_callbacks()):
-        key = f"{found.name}, {found.kind}"
+    measured = wholes(
+        own_variables(names, hidden or {}), walk.lent, walk.tops, lambda: clock() >= began + deadline_s * 0.8
+    )
+    for found in (*_processes(names, children or {}), *_exit_callbacks(), *_as_grown(measured)):
+        key = f"{found.name}, {_WHOLE if found.whole else found.kind}"
         sizes[key] = found.after
         level = known.get(hash(key), found.after)
         if found.after > level:
@@ -189,8 +200,19 @@ def _weigh_grown(
                 holds = common_class(new)
         else:
             unweighed += 1
-        imports = "" if _is_typed_by(found, names) else found.module
-        one = Grown(found.name, found.kind, found.unit, before, found.size, added, opaque, holds, imports, found.of)
+        one = Grown(
+            name=found.name,
+            kind=found.kind,
+            unit=found.unit,
+            before=before,
+            after=found.size,
+            added_bytes=added,
+            opaque=opaque,
+            holds=holds,
+            module=found.module,
+            imports=_imports(found.module, names),
+            of=found.of,
+        )
         # What is inside a container may have grown more than by the entries that it got itself.
         other = grown.get(found.name)
         if other is None or (other.added_bytes or 0) < (added or 0):
@@ -222,9 +244,17 @@ def _processes(names: Mapping[str, Any], children: Mapping[int, int]) -> Iterato
         yield Grown(name, f"child process {pid}", "bytes", 0, size_bytes, None, holds=kind)
 
 
-def _is_typed_by(found: Found, names: Mapping[str, Any]) -> bool:
-    top = found.module.partition(".")[0]
-    return not top or names.get(top) is sys.modules.get(top, found)
+def _as_grown(measured: Iterable[Whole]) -> Iterator[Grown]:
+    for one in measured:
+        yield Grown(one.name, one.kind, "bytes", 0, one.size_bytes, whole=True, module=module_in(one.name))
+
+
+def _imports(module: str, names: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a line that clears a store of this module, through memcell, has to import first."""
+    if not module:
+        return ()
+    tops = {one: one.partition(".")[0] for one in ("memcell", module)}
+    return tuple(one for one, top in tops.items() if names.get(top) is not sys.modules.get(top))
 
 
 def _live_objects() -> Counter[str]:

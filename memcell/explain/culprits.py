@@ -47,10 +47,13 @@ def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Cul
     total = sum(growth_bytes)
     if total <= 0:
         return []
-    suspects = [_Suspect(tuple(series), total) for series in _with_parts_joined(_series(censuses))]
+    found = _series(censuses)
+    suspects = [_Suspect(tuple(series), total) for series in _with_parts_joined(_without_wholes(found))]
     suspects = _with_inner(suspects)
     suspects = [one for one in suspects if one.opaque or one.seen_share >= _LEAST_SHARE]
     explained = max((one.seen_share for one in suspects), default=0.0)
+    if explained < _EXPLAINED:
+        suspects += _holding_whole(found, total)
     judged = sorted(((one.judge(explained), one) for one in suspects), key=lambda pair: -pair[0].score)
     judged = [(judgement, one) for judgement, one in judged if judgement.share >= _LEAST_SHARE]
     return [one.culprit(judgement) for judgement, one in _without_inner(judged)[:_NAMED]]
@@ -148,13 +151,27 @@ def _with_inner(suspects: list[_Suspect]) -> list[_Suspect]:
 def _series(censuses: Sequence[Census]) -> list[list[Grown]]:
     """What grew in every interval; from three on, it may have stood still in one of four."""
     intervals = len(censuses) - 1
-    by_name: dict[str, list[Grown]] = {}
+    by_name: dict[tuple[str, bool], list[Grown]] = {}
     for census in censuses[1:]:
         for one in census.grown:
-            by_name.setdefault(one.name, []).append(one)
-    last = {one.name for one in censuses[-1].grown} if censuses else set()
+            by_name.setdefault((one.name, one.whole), []).append(one)
+    last = {(one.name, one.whole) for one in censuses[-1].grown} if censuses else set()
     enough = intervals - intervals // 4
     return [series for name, series in by_name.items() if len(series) >= enough and name in last]
+
+
+def _without_wholes(found: list[list[Grown]]) -> list[list[Grown]]:
+    return [series for series in found if not series[-1].whole]
+
+
+def _holding_whole(found: list[list[Grown]], total: int) -> list[_Suspect]:
+    """Those that hold the growth somewhere in them, for where no container in them tells it; the smallest first.
+
+    What a small one holds a large one may hold, too; the small one is the better answer.
+    """
+    wholes = [_Suspect(tuple(series), total) for series in found if series[-1].whole]
+    wholes = [one for one in wholes if _EXPLAINED <= one.seen_share <= _MOST_TIMES]
+    return sorted(wholes, key=lambda one: one.series[-1].after)
 
 
 def _with_parts_joined(found: list[list[Grown]]) -> list[list[Grown]]:

@@ -1,33 +1,48 @@
-"""The line that gives the memory of a culprit back, ready to paste."""
+"""The line that gives the memory of a culprit back, ready to paste; where no line can, a comment that says what to do.
+
+What belongs to the interpreter, the shell or an event loop is never emptied: they would not go on without it.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 
 from memcell.explain.census import Grown
+from memcell.explain.names import USERS
 
 #: A key as ``repr`` writes a text.
 _KEY = re.compile(r"""\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]""")
-_USER = "__main__."
-#: What has a cleaner or a magic of its own, by its name.
+_CANCEL = "# cancel what the cell leaves in the event loop: task.cancel(), handle.cancel()"
+#: What has a cleaner or a magic of its own, or a remedy, by its name.
 _KNOWN = {
     "Out": "%memclean out",
     "IPython HistoryManager.outputs": "%memclean out",
     "IPython HistoryManager.exceptions": "%memclean traceback",
-    "matplotlib._pylab_helpers.Gcf.figs": "plt.close(fig)  # at the cell's end; %memclean matplotlib closes all now",
+    "matplotlib._pylab_helpers.Gcf.figs": "%memclean matplotlib  # closes all; better plt.close(fig) at the cell's end",
     "ipywidgets.widgets.widget._instances": "%memclean ipywidgets",
     "sys.modules": "%memclean --modules",
     "globals()": "%memclean --vars",
     "linecache.cache": "%memclean linecache",
-    "atexit": "atexit.unregister(…)  # each function that the cell registers, or register one only once",
-    "logging.root.manager.loggerDict": "logging.getLogger('one name')  # for all runs: a logger is kept for ever",
+    "atexit": "# atexit.unregister() each function that the cell registers, or register one only once",
+    "logging.root.manager.loggerDict": "# logging.getLogger() with one name for all runs: a logger is kept for ever",
+    "threading._active": "# its threads do not end: tell them to, by an Event, or start them only once",
+    "subprocess._active": "%memclean --procs",
+    "multiprocessing.process._children": (
+        "import multiprocessing; [(one.terminate(), one.join()) for one in multiprocessing.active_children()]"
+    ),
+    "weakref.finalize._registry": "# weakref.finalize() once for each object, or call .detach() on what it returned",
 }
 #: Packages whose stores a built-in cleaner empties in the right way: its own name.
-_CLEANED = frozenset({"bokeh", "fsspec", "jax", "pyvista", "sympy", "xarray"})
+_CLEANED = frozenset({"bokeh", "fsspec", "jax", "pyvista", "re", "sympy", "xarray"})
+#: Packages of the shell, which needs what they keep. The interpreter's own are known to it.
+_SHELLS = frozenset(
+    {"IPython", "comm", "debugpy", "ipykernel", "jupyter_client", "jupyter_core", "tornado", "traitlets", "zmq"}
+)
 #: What has to be ended before it is let go of: the class and what ends one of it.
 _ENDED = {
-    "ThreadPoolExecutor": "one.shutdown()",
-    "ProcessPoolExecutor": "one.shutdown()",
+    "ThreadPoolExecutor": "one.shutdown(wait=False, cancel_futures=True)",
+    "ProcessPoolExecutor": "one.shutdown(wait=False, cancel_futures=True)",
     "multiprocessing.pool.Pool": "(one.terminate(), one.join())",
     "multiprocessing.pool.ThreadPool": "(one.terminate(), one.join())",
     "SharedMemory": "(one.close(), one.unlink())",
@@ -42,6 +57,18 @@ _ONE = re.compile(r"\bone\b")
 _OF_FUNCTIONS = ("_closure__", "_defaults__", "_kwdefaults__", "_wrapped__")
 #: Containers that a call empties.
 _CLEARED = ("dict", "list", "set", "deque", "Dict", "Counter", "OrderedDict", "bytearray", "argument", "variable")
+#: How data is made empty, so that a cell which adds to it goes on, by the package and the end of its class.
+_EMPTIED = {
+    ("", "str"): "[:0]",
+    ("", "bytes"): "[:0]",
+    ("", "tuple"): "[:0]",
+    ("numpy", "ndarray"): "[:0].copy()",
+    ("pandas", "DataFrame"): ".iloc[:0].copy()",
+    ("pandas", "Series"): ".iloc[:0].copy()",
+    ("polars", "DataFrame"): ".clear()",
+    ("polars", "Series"): ".clear()",
+    ("torch", "Tensor"): "[:0].clone()",
+}
 
 
 def fix_for(grown: Grown) -> str:
@@ -50,17 +77,21 @@ def fix_for(grown: Grown) -> str:
         return _KNOWN[grown.name]
     if grown.name.startswith("logging.getLogger("):
         return "%memclean logging-handlers"
-    name = grown.name.removeprefix(_USER)
-    ended = next((call for kind, call in _ENDED.items() if grown.holds.endswith(kind)), "")
+    name = grown.name.removeprefix(USERS)
     if grown.kind.startswith(_PROCESS):
-        pid = grown.kind.removeprefix(_PROCESS)
-        return _ONE.sub(name, ended) if ended else f"%memprocs --kill {pid}"
+        ended = _ended(grown)
+        return _ONE.sub(name, ended) if ended else f"%memprocs --kill {grown.kind.removeprefix(_PROCESS)}"
+    if "._loop." in name or grown.of.startswith("asyncio."):
+        return _CANCEL
     if grown.kind == "functools cache" and name.partition(".")[0] not in _CLEANED:
         return f"%memclean lru:{name}" if "[" not in name else f"{name}.cache_clear()"
-    if not grown.name.startswith(_USER):
-        return _registration(grown)
+    return _for_users(grown, name) if grown.name.startswith(USERS) else _for_librarys(grown)
+
+
+def _for_users(grown: Grown, name: str) -> str:
     if grown.kind == "autograd graph":
         return f"{name} = {name}.detach()  # or add up loss.item()"
+    ended = _ended(grown)
     if ended:
         entries = f"{name}.values()" if grown.kind.endswith(("dict", "Dict")) else name
         return f"[{ended} for one in {entries}]; {name}.clear()"
@@ -68,27 +99,53 @@ def fix_for(grown: Grown) -> str:
     owner, private, rest = _cut(name, "._")
     if private and owner and not rest.startswith(_OF_FUNCTIONS) and "cache" not in rest:
         return f"del {owner}"
+    if grown.whole:
+        # The cell will ask for what it has put there, and most begin with None.
+        return f"{name} = None" if _cut(name, ".")[0] == name and grown.kind.startswith(USERS) else f"del {name}"
     if _is_cleared(grown.kind):
         return f"{name}.clear()"
+    if grown.kind in ("_io.BytesIO", "_io.StringIO"):
+        return f"{name}.seek(0); {name}.truncate()"
+    package, _, kind = grown.kind.rpartition(".")
+    emptied = _EMPTIED.get((package.partition(".")[0], kind), "")
+    if emptied and grown.unit == "bytes":
+        return f"{name} = {name}{emptied}"
     # Data can be taken off an object; a part that an extension type needs cannot, so the whole goes.
     return f"del {name}" if grown.unit == "bytes" else f"del {_cut(name, '.')[0]}"
+
+
+def _for_librarys(grown: Grown) -> str:
+    package = grown.name.partition(".")[0]
+    if package in _CLEANED:
+        return f"%memclean {package}"
+    if package.startswith("Out["):
+        return "%memclean out"
+    if grown.whole:  # what the user has put there wraps what was there before, again and again
+        return f"import importlib, {grown.module}; importlib.reload({grown.module})  # and change it only once"
+    if package in _SHELLS or package in sys.stdlib_module_names:
+        whose = "the shell's" if package in _SHELLS else "Python's"
+        return f"# {grown.name} is {whose}: take out what the cell puts in, or run it with %%memwatch --isolate"
+    if not _is_cleared(grown.kind):
+        return f"# {grown.name} cannot be emptied: try %memclean --deep, or run the cell with %%memwatch --isolate"
+    # A library's store is looked up when it is cleared, so that nothing is pinned and a new one is found. Each store
+    # has a cleaner of its own, named after it.
+    importing = f"import {', '.join(grown.imports)}; " if grown.imports else ""
+    return f"{importing}memcell.register({_cleaner_name(grown.name)!r}, lambda: {grown.name}.clear())"
+
+
+def _ended(grown: Grown) -> str:
+    return next((call for kind, call in _ENDED.items() if grown.holds.endswith(kind)), "")
+
+
+def _cleaner_name(store: str) -> str:
+    """A name without quotation marks and spaces: ``pkg.mod._cache.a`` for ``pkg.mod._cache['a']``."""
+    return ".".join(filter(None, re.split(r"[^\w]+", store)))
 
 
 def _cut(name: str, mark: str) -> tuple[str, str, str]:
     """As ``name.partition(mark)``, but not inside the key of a dictionary: ``d['data.csv'].x``."""
     at = _KEY.sub(lambda key: "[" * len(key[0]), name).find(mark)
     return (name, "", "") if at < 0 else (name[:at], mark, name[at + len(mark) :])
-
-
-def _registration(grown: Grown) -> str:
-    """A library's store is looked up when it is cleared, so that nothing is pinned and a new one is found."""
-    importing = f"import {grown.imports}; " if grown.imports else ""
-    package = grown.name.partition(".")[0]
-    if package in _CLEANED:
-        return f"%memclean {package}"
-    if not _is_cleared(grown.kind):
-        return f"%memclean --deep  # {grown.name} is {grown.kind}; without effect, run the cell in its own process"
-    return f'{importing}memcell.register("{package}", lambda: {grown.name}.clear())'
 
 
 def _is_cleared(kind: str) -> bool:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-import enum
 import functools
 import gc
+import io
 import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Literal
 
 from memcell import looking
 from memcell.explain import inside
 from memcell.explain.containers import CACHE, CONTAINERS, built_in_length, copied
-from memcell.explain.names import is_dunder, is_shells, module_in
+from memcell.explain.kinds import is_data, is_of_others, is_users
+from memcell.explain.names import attribute_name, is_dunder, key_words, module_in, own_variables, variable_name
 from memcell.explain.nested import TEXTS, holds_containers, nested_bytes
 from memcell.explain.weighing import Scale
 
@@ -33,13 +35,7 @@ _DEPTH = 4
 _BELOW_ONE = 2_000
 #: The clock is read once in so many steps.
 _STEPS = 256
-
-
-_ENUM = enum.EnumMeta
-_DESCRIBES_CODE = frozenset(
-    {"memcell", "ast", "_ast", "typing", "importlib", "_frozen_importlib", "_frozen_importlib_external", "inspect"}
-    | {"re", "enum"}
-)
+_BUILTINS = vars(builtins)
 _UNINTERESTING: tuple[type, ...] = (int, float, complex, type(None), type(Ellipsis), range, slice)
 
 
@@ -78,6 +74,8 @@ class Walk:
         self.found: list[Found] = []
         self.left_out: list[str] = []
         self.tops: set[int] = set()
+        #: What modules have got from the user: a function that takes the place of theirs.
+        self.lent: list[tuple[str, object]] = []
         self.scale = Scale(self.tops)
         self._clock, self._until = clock, until
         self._steps = 0
@@ -97,6 +95,7 @@ class Walk:
     def forget(self) -> None:
         """Let go of everything that was met: this object is in a cycle, which would keep it until a collection."""
         self.found.clear()
+        self.lent.clear()
         self._queue.clear()
         self._later.clear()
         self.__dict__.clear()
@@ -122,15 +121,9 @@ class Walk:
         self._seen.update((id(names), id(hidden)))
         if type(names.get("_oh")) is dict:
             self.add(names["_oh"], "Out", 0)
-        own = {}
-        for name, value in list(names.items()):
-            if type(name) is not str or name.startswith("__"):
-                continue
-            if is_shells(name) or (name in hidden and hidden[name] is value):
-                continue
-            own[name] = value
+        own = own_variables(names, hidden)
         for name, value in own.items():
-            self._top(value, f"__main__.{name}", names)
+            self._top(value, variable_name(name), names)
             if self._is_over():
                 return
         self.found.append(Found(own, "globals()", "namespace", "entries", len(own), ""))
@@ -188,6 +181,8 @@ class Walk:
             is_home = looking.class_module(type(value)) in (self._module, "builtins")
         if not is_home:
             self._later.append((value, name))
+            if self._module != "__main__" and is_users(value):
+                self.lent.append((name, value))
             return
         if self._module != "__main__":
             self.tops.add(id(value))
@@ -218,7 +213,7 @@ class Walk:
             return self._see_function
         if issubclass(kind, type):
             return self._see_class
-        if issubclass(kind, (ModuleType, MethodType, *_UNINTERESTING)) or _is_of_others(kind):
+        if issubclass(kind, (ModuleType, MethodType, *_UNINTERESTING)) or is_of_others(kind):
             return None
         if built_in_length(kind) is not None:
             return self._see_container
@@ -226,7 +221,7 @@ class Walk:
             return self._see_wrapper
         if kind is threading.local:
             return self._see_local
-        if _is_frame(kind):
+        if is_data(kind):
             return self._see_data
         if self._layout_of(kind) or self._length_of(kind) is not None or issubclass(kind, threading.local):
             return self._see_instance
@@ -266,16 +261,18 @@ class Walk:
             if type(attribute) is not str:
                 continue
             if not is_dunder(attribute):
-                self._step(held, f"{name}.{attribute}", depth)
+                self._step(held, attribute_name(name, attribute), depth)
             elif attribute == "__wrapped__":
                 self._step(held, f"{name}.__wrapped__", depth)
 
     def _see_function(self, value: FunctionType, name: str, depth: int) -> None:
         if depth > _DEPTH:
             return
-        own_dicts = [held for held in gc.get_referents(value) if type(held) is dict and "__builtins__" not in held]
         # Asking a function for its dict makes one; so it is asked only if it may have one already.
-        if own_dicts and any(held is not value.__builtins__ for held in own_dicts):
+        if any(
+            type(held) is dict and "__builtins__" not in held and held is not _BUILTINS
+            for held in gc.get_referents(value)
+        ):
             self._attributes(value, name, depth)
         for number, cell in enumerate(value.__closure__ or ()):
             held = _content(cell)
@@ -287,11 +284,11 @@ class Walk:
             self._step(held, f"{name}.__kwdefaults__[{argument!r}]", depth, f"default of {argument!r}")
 
     def _see_class(self, value: type, name: str, depth: int) -> None:
-        if depth > _DEPTH or _is_of_others(value):
+        if depth > _DEPTH or is_of_others(value):
             return
         for attribute, held in copied(looking.class_names(value).items):
             if type(attribute) is str and not is_dunder(attribute):
-                self._step(held, f"{name}.{attribute}", depth)
+                self._step(held, attribute_name(name, attribute), depth)
 
     def _see_wrapper(self, value: Any, name: str, depth: int) -> None:
         if type(value) is property:
@@ -303,11 +300,11 @@ class Walk:
         for stores in gc.get_referents(value):
             for held in copied(stores.values) if type(stores) is dict else ():
                 for attribute, one in copied(held.items) if type(held) is dict else ():
-                    self._step(one, f"{name}.{attribute}", depth)
+                    self._step(one, attribute_name(name, attribute), depth)
 
     def _see_instance(self, value: object, name: str, depth: int) -> None:
         kind = type(value)
-        length = self._length_of(kind)
+        length = inside.text_written if issubclass(kind, io.StringIO) else self._length_of(kind)
         if length is not None:
             with contextlib.suppress(Exception):  # an extension type whose object is not ready
                 self._note(value, name, looking.class_name(kind), "entries", length(value))
@@ -325,7 +322,7 @@ class Walk:
                 for trait, one in copied(held.items):
                     self._step(one, f"{name}.{trait}", depth)
             elif type(attribute) is str:
-                part = f"{name}.{attribute}"
+                part = attribute_name(name, attribute)
                 if is_librarys and self._visit_of(type(held)) in (self._see_data, self._see_instance):
                     self._part_of[part] = looking.class_name(kind)
                 self._step(held, part, depth)
@@ -344,8 +341,11 @@ class Walk:
                 self._cut.add(top)
             return
         for key, held in copied(functools.partial(entries, value)):
-            if type(key) in (str, int) and (type(key) is int or len(key) <= 60):
-                self._step(held, f"{name}[{key!r}]", depth)
+            words = key_words(key)
+            if words:
+                self._step(held, f"{name}[{words}]", depth)
+            elif built_in_length(type(held)) is not None and not module_in(top):
+                self._cut.add(top)  # what is behind a key that nobody can type is measured with the whole
 
     def _measure_cut(self) -> None:
         """Measure the user's containers whose inside was not entered to the end, each as a whole."""
@@ -361,8 +361,10 @@ class Walk:
         return self._visit_of(kind) == self._see_container
 
     def _step(self, value: object, name: str, depth: int, kind: str = "") -> None:
+        if type(value) is MappingProxyType:  # the dict behind it has this name, too, and perhaps no better one
+            value, kind = next(iter(gc.get_referents(value)), None), "read-only view"
         visit = self._visit_of(type(value))
-        if visit is None or id(value) in self._seen:
+        if visit is None or not name or id(value) in self._seen:
             return
         if kind and visit == self._see_container:
             visit = functools.partial(self._see_container, kind=kind)
@@ -375,16 +377,3 @@ def _content(cell: CellType) -> object:
         return cell.cell_contents
     except ValueError:  # nothing is bound to the variable
         return None
-
-
-def _is_of_others(kind: type) -> bool:
-    """Whether objects of a class are memcell's own, or of the kinds that describe code."""
-    module = looking.class_module(kind)
-    return module.partition(".")[0] in _DESCRIBES_CODE or issubclass(type(kind), _ENUM)
-
-
-def _is_frame(kind: type) -> bool:
-    """Whether objects of a class are data: arrays, columns and frames, which libraries give a size in bytes."""
-    if looking.class_module(kind) == "__main__" or looking.is_proxy(kind):
-        return False
-    return any(looking.in_class(kind, name) is not None for name in ("nbytes", "estimated_size", "memory_usage"))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from memcell import looking
+from memcell.explain.inside import objects_in_array
 
 #: Classes whose own size is all there is to them.
 _PLAIN_MODULES = frozenset(
@@ -57,10 +58,14 @@ _POINTER_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What some objects hold: bytes that were seen, and whether there may be memory of C that was not."""
+    """What some objects hold: bytes that were seen, and whether there may be more that was not.
+
+    ``opaque`` where that is memory of C, or more objects than are followed; ``cut`` in the latter case.
+    """
 
     seen_bytes: int
     opaque: bool
+    cut: bool = False
 
 
 Gauge = Callable[[Any], int]
@@ -98,9 +103,14 @@ class Scale:
                 if base is not None:  # a view: the memory is that of another
                     total -= data
                     held = [base]
-                opaque = opaque or _hides_more(value)
+                objects = objects_in_array(value)
+                held += objects
+                opaque = opaque or (not objects and _hides_more(value))
             elif kind is types.FunctionType:
                 held = _held_by_function(value)
+            elif kind is types.FrameType:  # of a traceback: the frames that called it lead to the whole shell
+                total += self.own_bytes(value)
+                held = [one for one in gc.get_referents(value) if type(one) is not types.FrameType]
             elif issubclass(kind, _STOP) and not (issubclass(kind, type) and _is_made_anew(value)):
                 continue
             else:
@@ -112,7 +122,7 @@ class Scale:
                 if identity not in seen and identity not in self._stop:
                     seen.add(identity)
                     pending.append(one)
-        return Weight(total, opaque or bool(pending))
+        return Weight(total, opaque or bool(pending), cut=bool(pending))
 
     def data_bytes(self, value: object) -> int | None:
         """The bytes of an array, column or frame of a library that tells them in C; None for anything else."""

@@ -80,7 +80,7 @@ class MemcellMagics(Magics):
         some of them with ``--deep``. Your variables stay, unless you say ``--vars``.
         """
         try:
-            options = parse_argstring(self.memclean, line)
+            options = parse_argstring(self.memclean, line.partition(" #")[0])  # lines to paste have a remark
             if (options.keep or options.larger) and not options.vars:
                 raise UsageError("--keep and --larger go with --vars")
         except (UsageError, ValueError) as error:  # ValueError: an unclosed quotation mark

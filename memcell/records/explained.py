@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: What the runs of one cell show. ``growing``: a leak. ``warming``: it grew, then stayed flat. ``steady``: nothing
 #: stays. ``noisy``: ups and downs without a trend. ``unknown``: too few runs to tell.
 VerdictKind = Literal["growing", "warming", "steady", "noisy", "unknown"]
+#: Who explains this part of what the first culprit does, and so surely, has to let go as well.
+_AS_MUCH, _SURE = 0.5, 0.7
 #: Where growth shows: in this process's own memory, in shared memory, in its child processes, or on a GPU.
 Metric = Literal["memory", "shared memory", "children", "device"]
 
@@ -72,6 +74,20 @@ class Verdict:
     levels: tuple[int, ...] = ()
     culprits: tuple[Culprit, ...] = ()
     note: str = ""
+
+    @property
+    def holders(self) -> tuple[Culprit, ...]:
+        """The culprits that all have to let go: the first, and those that hold the same objects or others as large."""
+        return tuple(
+            one
+            for one in self.culprits
+            if one is self.culprits[0] or (one.share >= _AS_MUCH * self.culprits[0].share and one.confidence >= _SURE)
+        )
+
+    @property
+    def fixes(self) -> tuple[str, ...]:
+        """The lines that make all of them let go."""
+        return tuple(dict.fromkeys(culprit.fix for culprit in self.holders if culprit.fix))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values for JSON."""

@@ -61,9 +61,7 @@ def culprit_lines(verdict: Verdict) -> list[str]:
     lines = []
     if held_by := phrases.held_by(verdict):
         lines.append(f"held by {held_by}" if verdict.culprits else held_by)
-    if verdict.culprits and verdict.culprits[0].fix:
-        lines.append(f"to fix it: {verdict.culprits[0].fix}")
-    return lines
+    return [*lines, *(f"to fix it: {fix}" for fix in verdict.fixes)]
 
 
 def leak_words(verdict: Verdict) -> list[str]:

@@ -155,13 +155,14 @@ def runs_left(verdict: Verdict) -> str:
 
 
 def held_by(verdict: Verdict) -> str:
-    """The first culprit with how it grew, else the note."""
+    """The first culprit with how it grew, and who holds the same objects; else the note."""
     if not verdict.culprits:
         return one_line(verdict.note, 120)
-    culprit = verdict.culprits[0]
+    culprit, *others = verdict.holders
     shown = (format_bytes(size) for size in culprit.sizes) if culprit.unit == "bytes" else map(str, culprit.sizes)
     unit = "" if culprit.unit == "bytes" else " entries"
-    return f"{one_line(culprit.name, 80)}: {' → '.join(shown)}{unit}"
+    also = f"; also in {', '.join(one_line(other.name, 80) for other in others)}" if others else ""
+    return f"{one_line(culprit.name, 80)}: {' → '.join(shown)}{unit}{also}"
 
 
 def repeat_outcome(report: RepeatReport) -> str:

@@ -142,7 +142,7 @@ def verdicts(found: Sequence[Verdict]) -> Table:
         column("cell", (phrases.one_line(verdict.label, 36) for verdict in found)),
         column("held by", (phrases.held_by(verdict) for verdict in found), prose=True),
     )
-    fixes = dict.fromkeys(culprit.fix for verdict in found for culprit in verdict.culprits[:1] if culprit.fix)
+    fixes = dict.fromkeys(fix for verdict in found for fix in verdict.fixes)
     return Table(columns, ("to fix it:", *fixes) if fixes else ())
 
 

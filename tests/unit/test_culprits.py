@@ -85,12 +85,18 @@ def test_an_attribute_of_a_function_in_a_library(acme: Any) -> None:
     cache = acme.collect._metadata_cache
     culprit = _first({"acme": acme}, lambda: cache.update({len(cache): _array()}))
     assert culprit.name == "acme.collect._metadata_cache"
-    assert culprit.fix == 'memcell.register("acme", lambda: acme.collect._metadata_cache.clear())'
+    assert culprit.fix == (
+        "import memcell; memcell.register('acme.collect._metadata_cache', lambda: acme.collect._metadata_cache.clear())"
+    )
 
 
 def test_the_fix_imports_what_the_user_has_not(acme: Any) -> None:
     acme.store = []
-    assert _first({}, lambda: acme.store.append(_array())).fix.startswith("import acme; memcell.register(")
+    assert _first({}, lambda: acme.store.append(_array())).fix == (
+        "import memcell, acme; memcell.register('acme.store', lambda: acme.store.clear())"
+    )
+    both = {"acme": acme, "memcell": sys.modules["memcell"]}
+    assert _first(both, lambda: acme.store.append(_array())).fix.startswith("memcell.register(")
 
 
 def test_memory_of_c_is_told_by_the_number_of_its_objects() -> None:
@@ -144,7 +150,7 @@ def test_class_attributes_and_bound_methods() -> None:
 def test_a_variable_that_is_bound_to_something_larger() -> None:
     names: dict[str, Any] = {"a": np.ones(10), "text": ""}
     culprit = _first(names, lambda: names.update(a=np.ones(len(names["a"]) + _SIZE)))
-    assert (culprit.name, culprit.unit, culprit.fix) == ("__main__.a", "bytes", "del a")
+    assert (culprit.name, culprit.unit, culprit.fix) == ("__main__.a", "bytes", "a = a[:0].copy()")
 
 
 def test_a_frame_that_is_bound_to_a_larger_one() -> None:
@@ -201,7 +207,7 @@ def test_pools_are_ended_before_they_are_forgotten() -> None:
 
     names: dict[str, Any] = {"EX": []}
     culprit = _first(names, lambda: names["EX"].append(ThreadPoolExecutor(1)))
-    assert culprit.fix == "[one.shutdown() for one in EX]; EX.clear()"
+    assert culprit.fix == "[one.shutdown(wait=False, cancel_futures=True) for one in EX]; EX.clear()"
 
 
 def test_a_container_that_is_filled_without_getting_longer() -> None:

@@ -36,15 +36,18 @@ class House:
         grown = (Grown("pkg.cache", "dict", "entries", before, self.entries, 8 * added * MIB),) if added else ()
         return Census(grown, (), self.census_s, (), sizes, Sizes({}))
 
-    def run(self, kept: int = 8, *, cell: str = "a", source: str = "s", pause_s: float = 60, **asked: bool) -> Run:
+    def run(
+        self, kept: int = 8, *, garbage: int = 0, cell: str = "a", source: str = "s", pause_s: float = 60, **asked: bool
+    ) -> Run:
         self.clock.pass_time(pause_s)
         before = self.level
         self.level += kept
         self.entries += kept > 0
         self.number += 1
-        levels = {"anon_before_bytes": before * MIB, "anon_after_bytes": self.level * MIB}
+        levels = {"anon_before_bytes": before * MIB, "anon_after_bytes": (self.level + garbage) * MIB}
+        raw = kept + garbage
         return self.watch.note(
-            make_run(self.number, kept=kept, peak=kept, before=before, cell=cell, source_hash=source, **levels), **asked
+            make_run(self.number, kept=raw, peak=raw, before=before, cell=cell, source_hash=source, **levels), **asked
         )
 
 
@@ -67,6 +70,15 @@ def test_a_cell_that_grows_is_settled_counted_and_explained(house):
     assert (verdict.kind, round(verdict.bytes_per_run / MIB)) == ("growing", 8)
     assert verdict.runs_until_limit == 100
     assert [culprit.name for culprit in verdict.culprits] == ["pkg.cache"]
+
+
+def test_garbage_beside_the_leak_does_not_hide_who_holds_it(house):
+    for _ in range(6):
+        house.run(garbage=300)
+    [verdict] = house.watch.verdicts()
+    assert (verdict.kind, round(verdict.bytes_per_run / MIB)) == ("growing", 8)
+    assert [culprit.name for culprit in verdict.culprits] == ["pkg.cache"]
+    assert verdict.culprits[0].share == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_cell_that_does_not_grow_costs_nothing(house):

@@ -322,7 +322,9 @@ def test_a_named_one_goes_with_what_it_started_even_if_it_was_detached(session, 
         assert all(one.detached for one in memcell.children() if one.pid in (launcher.pid, server))
         outcomes = memcell.end_children(launcher.pid)
         assert [outcome.pid for outcome in outcomes] == [server, launcher.pid]
-        assert {outcome.ending for outcome in outcomes} == {"terminated"}
+        # The shell ends by itself once its child has, perhaps before it is signalled.
+        assert outcomes[0].ending == "terminated"
+        assert outcomes[1].ending in ("terminated", "gone")
     assert child.poll() is None
 
 
