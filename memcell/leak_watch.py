@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from memcell.budget import Budget
 from memcell.explain.census import Census, Sizes
 from memcell.explain.culprits import compare, native_note
-from memcell.explain.growth import WINDOW, has_grown, is_suspicious, judge
+from memcell.explain.growth import WINDOW, has_grown, is_suspicious, judge, rises, runs_until
+from memcell.explain.named import is_noisy, rate_by_name
 
 if TYPE_CHECKING:
     from memcell.records.explained import Verdict
@@ -33,6 +34,8 @@ _CELLS = 200
 #: Cells whose last census is kept whole, some 100 KB each.
 _WHOLE_CENSUSES = 8
 _CENSUSES = 4
+#: How sure growth is that only shows in what holds it.
+_BY_NAME = 0.8
 #: The latest runs that ``known`` tells of.
 _RECENT = 8
 #: The first collection of a session has no known cost: 0.1 s for so many objects that lie in order, seconds at worst.
@@ -131,11 +134,11 @@ class LeakWatch:
         self._settle_asked()
         judged = [(case, judge(tuple(case.runs), limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
         judged.sort(key=lambda pair: -pair[1].bytes_per_run)
-        asked = [case for case, verdict in judged if verdict.kind == "growing" and case.runs_since]
+        asked = [case for case, verdict in judged if case.runs_since and _may_be_held(verdict)]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
             self._count(case)
         for case, verdict in judged:
-            case.said = self._explained(case, verdict)
+            case.said = self._explained(case, verdict, limit)
         return [case.said for case, _ in judged if case.said is not None]
 
     def known(self, cell: str, source_hash: str) -> tuple[tuple[tuple[int, int], ...], Verdict | None]:
@@ -153,10 +156,11 @@ class LeakWatch:
         case = self._cases.get(cell)
         if case is None or len(case.runs) < 2:
             return None
-        verdict = judge(tuple(case.runs), self._limit())
-        if verdict.kind == "growing" and case.runs_since:
+        limit = self._limit()
+        verdict = judge(tuple(case.runs), limit)
+        if case.runs_since and _may_be_held(verdict):
             self._count(case)
-        return self._explained(case, verdict)
+        return self._explained(case, verdict, limit)
 
     def clear(self) -> None:
         """Forget all cells."""
@@ -172,7 +176,8 @@ class LeakWatch:
         case = next(reversed(self._cases.values()), None)
         if case is None or case.runs[-1].settled_bytes is not None or len(gc.get_objects()) > _MOST_OBJECTS_AT_FIRST:
             return
-        if is_suspicious(tuple(case.runs)) or judge(tuple(case.runs)).kind == "growing":
+        runs = tuple(case.runs)
+        if is_suspicious(runs) or rises(runs) or judge(runs).kind == "growing":
             self._settle_last_run(case)
 
     def _settle_last_run(self, case: _Case) -> Run:
@@ -202,17 +207,33 @@ class LeakWatch:
             other.spans.clear()
 
     @staticmethod
-    def _explained(case: _Case, verdict: Verdict) -> Verdict:
+    def _explained(case: _Case, verdict: Verdict, limit: Limit) -> Verdict:
+        """The verdict with who holds the growth; where levels hide a leak, those who hold it may show it."""
+        censuses = tuple(case.censuses)
+        spans = tuple(case.spans)[-(len(censuses) - 1) :] if len(censuses) > 1 else ()
+        if verdict.kind != "growing" and verdict.metric == "memory":
+            rate = rate_by_name(censuses, spans, verdict.levels)
+            if rate:
+                left = runs_until(limit, rate)
+                verdict = replace(
+                    verdict, kind="growing", bytes_per_run=rate, confidence=_BY_NAME, runs_until_limit=left, note=""
+                )
         if verdict.kind != "growing":
             return verdict
-        if len(case.censuses) < 2:
+        if len(censuses) < 2:
             again = "run it once more to learn what holds it"
             return replace(verdict, note=f"{verdict.note}; {again}" if verdict.note else again)
         # Not what the runs added: garbage was in that, and what else came and went.
-        growths = [verdict.bytes_per_run * runs for runs in case.spans][-(len(case.censuses) - 1) :]
-        censuses = tuple(case.censuses)
+        growths = [verdict.bytes_per_run * runs for runs in spans]
         culprits = tuple(compare(censuses, growths))
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
+
+
+def _may_be_held(verdict: Verdict) -> bool:
+    """Whether a census is worth its time where somebody asked."""
+    if verdict.kind == "growing":
+        return True
+    return verdict.metric == "memory" and is_noisy(verdict.levels) and verdict.levels[-1] > verdict.levels[0]
 
 
 def _without_sizes(census: Census) -> Census:

@@ -47,7 +47,7 @@ def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Cul
     total = sum(growth_bytes)
     if total <= 0:
         return []
-    found = _series(censuses)
+    found = grown_in_each(censuses)
     suspects = [_Suspect(tuple(series), total) for series in _with_parts_joined(_without_wholes(found))]
     suspects = _with_inner(suspects)
     suspects = [one for one in suspects if one.opaque or one.seen_share >= _LEAST_SHARE]
@@ -72,7 +72,7 @@ def native_note(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> str:
         if ours:
             name = max(ours, key=lambda one: ours[one])
             text += f"; live {name} objects: +{ours[name]} in the last run"
-    return f"{text}; only a process of its own gives it back"
+    return f"{text}; close or delete what the cell opens, or run it with %%memwatch --isolate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def _with_inner(suspects: list[_Suspect]) -> list[_Suspect]:
     return found
 
 
-def _series(censuses: Sequence[Census]) -> list[list[Grown]]:
+def grown_in_each(censuses: Sequence[Census]) -> list[list[Grown]]:
     """What grew in every interval; from three on, it may have stood still in one of four."""
     intervals = len(censuses) - 1
     by_name: dict[tuple[str, bool], list[Grown]] = {}

@@ -97,9 +97,26 @@ def is_suspicious(runs: Sequence[Run]) -> bool:
     if len(settled_at) >= ENOUGH_SETTLED:
         levels = curves.memory(runs[settled_at[-ENOUGH_SETTLED] :]).settled
         if levels[-1] - levels[0] < LEAST_RATE * (len(levels) - 1):
-            return len(runs) - 1 - settled_at[-1] >= _LOOK_AGAIN
+            return len(runs) - 1 - settled_at[-1] >= _LOOK_AGAIN or _has_risen_since(runs, settled_at)
     heap = curves.heap(recent)
     return _sets_record(curves.memory(recent).levels) or (heap is not None and _sets_record(heap.levels))
+
+
+def _has_risen_since(runs: Sequence[Run], settled_at: Sequence[int]) -> bool:
+    """Whether it has risen since the last settled level by more than garbage that comes and goes explains."""
+    most = max(curves.memory_ends(runs[index]).garbage for index in settled_at)
+    levels = curves.raw_memory(runs[settled_at[-1] :]).levels
+    return levels[-1] - levels[0] > 2 * max(0.0, most) + _STEADY_NOISE
+
+
+def rises(runs: Sequence[Run]) -> bool:
+    """Whether the levels of a cell rise, garbage and all: who asks should know what of that stays.
+
+    Args:
+        runs: The runs of one cell and source, oldest first.
+    """
+    levels = curves.raw_memory(runs[-_LOOKED_AT:]).levels
+    return len(runs) > 1 and _judged("memory", range(len(levels)), levels, levels).kind == "growing"
 
 
 def judge(runs: Sequence[Run], limit: Limit | None = None) -> Verdict:
@@ -127,7 +144,7 @@ def judge(runs: Sequence[Run], limit: Limit | None = None) -> Verdict:
         bytes_per_run=round(found.rate * MIB) if is_growing else 0,
         confidence=round(found.confidence, 2),
         runs=count,
-        runs_until_limit=_runs_until(limit, found.rate) if is_growing and found.metric != "device" else None,
+        runs_until_limit=runs_until(limit, found.rate * MIB) if is_growing and found.metric != "device" else None,
         levels=tuple(round(level * MIB) for level in found.levels),
         note=found.note,
     )
@@ -212,7 +229,8 @@ def _judge_unsettled(runs: Sequence[Run], settled: curves.Curve) -> _Finding:
         return _checked(found, settled, in_use)
     if heap is None or in_use is None:
         return _doubted(found, "garbage was not collected") if found.kind == "growing" else found
-    if found.kind == "growing" and heap.levels[-1] - heap.levels[0] < (memory.levels[-1] - memory.levels[0]) / 4:
+    is_past_heap = heap.levels[-1] - heap.levels[0] < (memory.levels[-1] - memory.levels[0]) / 4
+    if found.kind == "growing" and is_past_heap and not _has_stayed(settled, found.rate):
         note = "the heap in use is flat: what grows is kept by the allocator, or past it"
         return _Finding("memory", "steady", 0.0, 0.5, memory.levels, note=note)
     if found.kind == "growing":
@@ -220,6 +238,14 @@ def _judge_unsettled(runs: Sequence[Run], settled: curves.Curve) -> _Finding:
     if in_use.kind == "growing" and _fits(runs[-1]):
         return _doubted(in_use, "inside memory that the process had already")
     return found
+
+
+def _has_stayed(settled: curves.Curve, rate: float) -> bool:
+    """Whether the levels that are settled, however few, have risen: what the allocator keeps is trimmed there."""
+    if len(settled.settled_at) < 2:
+        return False
+    first, last = settled.settled_at[0], settled.settled_at[-1]
+    return settled.levels[last] - settled.levels[first] >= rate / 3 * (last - first)
 
 
 def _checked(found: _Finding, settled: curves.Curve, in_use: _Finding | None) -> _Finding:
@@ -261,10 +287,11 @@ def _fits(run: Run) -> bool:
     return run.heap_after_bytes is not None and run.heap_after_bytes <= resident
 
 
-def _runs_until(limit: Limit | None, rate: float) -> int | None:
+def runs_until(limit: Limit | None, bytes_per_run: float) -> int | None:
+    """How many more runs of a cell fit below a limit; None where it, or what is used of it, is not known."""
     if limit is None or limit.limit_bytes is None or limit.used_bytes is None:
         return None
-    return int(max(0, limit.limit_bytes - limit.used_bytes) // max(1, round(rate * MIB)))
+    return int(max(0, limit.limit_bytes - limit.used_bytes) // max(1, round(bytes_per_run)))
 
 
 def _sets_record(levels: Sequence[float]) -> bool:
