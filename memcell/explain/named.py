@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from statistics import linear_regression
 
-from memcell.explain.census import Census
+from memcell.explain.census import Census, Grown
 from memcell.explain.culprits import grown_in_each
 from memcell.explain.curves import LEAST_RATE
 from memcell.units import MIB
@@ -21,6 +21,9 @@ _NOISE_BYTES = MIB
 _FEWEST_INTERVALS, _FEWEST_RUNS = 2, 3
 #: The least that an interval may add per run, as a part of what the one with most does.
 _EVEN = 0.5
+#: One interval alone tells only if it is of so many runs, each of which may have added the same number of entries, and
+#: if the levels rise by so many standard errors.
+_RUNS_IN_ONE, _RISE_WITH_ONE = 6, 2.0
 #: Slower growth by name is not told apart from bookkeeping.
 _LEAST_BYTES = int(2 * LEAST_RATE * MIB)
 #: How far the slope of the levels may be from it: standard errors, and a part of the rate for what sizes leave out.
@@ -35,16 +38,20 @@ def rate_by_name(censuses: Sequence[Census], spans: Sequence[int], levels_bytes:
         spans: How many runs there were from each of them to the next.
         levels_bytes: What all runs added up to, one level a run.
     """
-    if len(spans) < _FEWEST_INTERVALS or sum(spans) < _FEWEST_RUNS or not is_noisy(levels_bytes):
+    if sum(spans) < _FEWEST_RUNS or not is_noisy(levels_bytes):
+        return 0
+    slope, error = _trend(levels_bytes)
+    if len(spans) < _FEWEST_INTERVALS and (spans[0] < _RUNS_IN_ONE or slope < _RISE_WITH_ONE * error):
         return 0
     rates = []
     for series in grown_in_each(censuses):
         if len(series) == len(spans) and all(one.unit == "entries" and one.added_bytes for one in series):
             added = [(one.added_bytes or 0) / runs for one, runs in zip(series, spans, strict=True)]
-            if min(added) >= _EVEN * max(added):
+            if min(added) >= _EVEN * max(added) and (len(spans) > 1 or _is_divisible(series[0], spans[0])):
                 rates.append(sum(one.added_bytes or 0 for one in series) / sum(spans))
     rate = max(rates, default=0.0)
-    return round(rate) if rate >= _LEAST_BYTES and _is_possible(rate, levels_bytes) else 0
+    is_possible = abs(slope - rate) <= _ERRORS * error + _INEXACT * rate
+    return round(rate) if rate >= _LEAST_BYTES and is_possible else 0
 
 
 def is_noisy(levels_bytes: Sequence[int]) -> bool:
@@ -52,11 +59,15 @@ def is_noisy(levels_bytes: Sequence[int]) -> bool:
     return len(levels_bytes) > _FEWEST_RUNS and _line(levels_bytes)[1] >= _NOISE_BYTES
 
 
-def _is_possible(rate: float, levels: Sequence[int]) -> bool:
-    """Whether levels with such a slope may look like these."""
+def _is_divisible(grown: Grown, runs: int) -> bool:
+    return (grown.after - grown.before) % runs == 0
+
+
+def _trend(levels: Sequence[int]) -> tuple[float, float]:
+    """The slope of the line through levels, and its standard error."""
     slope, deviation = _line(levels)
     spread = (len(levels) ** 3 - len(levels)) / 12  # of the numbers from 0 on around their mean
-    return abs(slope - rate) <= _ERRORS * deviation / math.sqrt(spread) + _INEXACT * rate
+    return slope, deviation / math.sqrt(spread)
 
 
 def _line(levels: Sequence[int]) -> tuple[float, float]:

@@ -103,6 +103,9 @@ class Scale:
                 if base is not None:  # a view: the memory is that of another
                     total -= data
                     held = [base]
+                elif kind is memoryview:
+                    total -= data
+                    held = gc.get_referents(value)
                 objects = objects_in_array(value)
                 held += objects
                 opaque = opaque or (not objects and _hides_more(value))

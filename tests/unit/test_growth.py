@@ -49,6 +49,34 @@ def test_a_small_leak_is_found_by_the_tenth_run() -> None:
     assert verdict.bytes_per_run == pytest.approx(0.4 * MIB, rel=0.15)
 
 
+def test_a_leak_that_begins_after_garbage_was_all_there_was_is_looked_at_again() -> None:
+    """Three runs left garbage only, and settled flat; from the fifth on the same stays."""
+    runs, level = [], 100.0
+    for number in range(1, 12):
+        kept = 3.4 if number > 4 else 0.0
+        settled = round(level * MIB) if number in (2, 3, 4) else None
+        levels = {"before_bytes": round(level * MIB), "after_bytes": round((level + 3.4) * MIB)}
+        runs.append(make_run(number, **levels, settled_bytes=settled))
+        level += kept
+    assert [is_suspicious(runs[:count]) for count in (5, 6, 9)] == [False, False, True]
+
+
+def test_growth_past_malloc_is_told_from_slack_by_two_settled_levels() -> None:
+    """Raw levels rise and the heap is flat: what the allocator keeps goes when the heap is trimmed, a leak does not."""
+
+    def runs(stays: float) -> list[Run]:
+        found = []
+        for number in range(12):
+            level = (100 + 4 * number) * MIB
+            settled = round((100 + stays * number) * MIB) if number in (1, 10) else None
+            levels = {"before_bytes": level, "after_bytes": level + 4 * MIB, "settled_bytes": settled}
+            found.append(make_run(number + 1, heap_before_bytes=20 * MIB, heap_after_bytes=20 * MIB, **levels))
+        return found
+
+    assert judge(runs(stays=4)).kind == "growing"
+    assert judge(runs(stays=0)).kind != "growing"
+
+
 def test_growth_below_the_least_rate_is_no_leak() -> None:
     assert judge(made(*[LEAST_RATE / 2] * 20)).kind == "steady"
 
