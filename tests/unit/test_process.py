@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 from memcell.measure.process import HeapGauge, LinuxReader, PsutilReader, make_heap_gauge, make_reader, rss_error_bytes
+from memcell.measure.usage_mark import UsageMark
 from memcell.records.measured import Sample
 from memcell.session import Session
 from memcell.units import GIB, MIB
@@ -74,6 +75,28 @@ def test_the_peak_of_a_spike_of_a_millisecond_is_exact(reader):
     spike()
     assert reader.peak() - before == pytest.approx(SPIKE, rel=0.01)
     assert reader.rss() - before < 0.01 * SPIKE
+
+
+def test_a_cheap_mark_counts_only_above_what_was_there_before_the_program():
+    before_exec, mark = 90, [60]
+    usage = UsageMark(lambda: max(before_exec, mark[0]))
+    assert usage.read() is None, "nothing is known yet"
+    mark[0] = 80
+    assert usage.read() is None, "that may be from before"
+    mark[0] = 91
+    assert usage.read() == 91
+    mark[0] = 50  # a reset
+    assert usage.read() is None
+
+
+def test_the_cheap_mark_is_that_of_status(reader):
+    reader.reset_peak()
+    reader.read(heap=False)
+    for size in (64 * MIB, 16 * MIB, 96 * MIB):
+        reader.reset_peak()
+        spike(size)
+        _, mark = reader.read(heap=False)
+        assert mark == pytest.approx(reader._fields()[0], abs=MIB)
 
 
 def test_a_reset_forgets_the_spike_before_it(reader):
