@@ -163,6 +163,7 @@ def test_a_watcher_that_is_killed_is_started_again_once_and_both_times_said(pyth
             assert kernel.run("3").stderr == ""
         assert "is started again" in said[0]
         assert "no cell is stopped" in said[1]
+        assert " %reload_ext memcell" in said[1]
         assert "no process watches this one" in kernel.run("%memlimit").stdout
         assert kernel.run("%reload_ext memcell").status == "ok"
         assert "stops the cell" in kernel.run("%memlimit").stdout
