@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-from memcell.errors import MemoryLimitExceeded
 from memcell.ipython.stopping import StoppableCell, is_in_event_loop
 from memcell.ipython.watching import WatchOptions, split_raw_cell
 from memcell.records.cleaned import Notice
@@ -239,11 +238,9 @@ class Hooks:
         if entry.top is not None:
             self._guarded("--top", self._end_top, entry, entry.top)
         run = self._session.meter.close(entry.run, outcome_of(error))
-        stopped = self._session.limits.stopped
-        self._was_stopped = self._was_stopped or stopped is not None
-        if stopped is not None and not isinstance(error, MemoryLimitExceeded):
-            why = f"the code caught the error and went on: {stopped}" if run.outcome == "ok" else str(stopped)
-            self._guarded("showing", self._frontend.show_notice, Notice(why))
+        if self._session.limits.stopped is not None:
+            self._was_stopped = True
+            self._guarded("showing", self._tell_of_stop, run, error)
         if entry.asked is not None:
             self._guarded("repeating", entry.asked.tell, run, fresh)
             return
@@ -284,6 +281,11 @@ class Hooks:
             if entry.sites is not None:
                 self._frontend.show_sites(entry.sites)
             self._frontend.show_picture(run)
+
+    def _tell_of_stop(self, run: Run, error: BaseException | None) -> None:
+        words = self._session.limits.end_words(error, run.peak_growth_bytes)
+        if words is not None:
+            self._frontend.show_notice(Notice(words))
 
     def _clean(self, options: WatchOptions) -> None:
         report = self._session.cleaning.clean()

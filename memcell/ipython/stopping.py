@@ -34,10 +34,15 @@ class StoppableCell:
             frame = below
         return []
 
-    def cancel(self) -> None:
-        """Cancel the cell's task, as ipykernel does at Ctrl-C."""
-        if self._task is not None:
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+    def cancel(self) -> bool:
+        """Cancel the cell's task, as ipykernel does at Ctrl-C; tells whether it waits for something."""
+        if self._task is None:
+            return False
+        loop = self._task.get_loop()
+        if sys.modules["asyncio"].current_task(loop) is self._task:
+            return False  # the task runs, and not the cell's code: the shell is at work for a cell that has ended
+        loop.call_soon_threadsafe(self._task.cancel)
+        return True
 
 
 def is_in_event_loop() -> bool:

@@ -62,8 +62,8 @@ class Stoppable(Protocol):
     def frames(self, frame: FrameType | None) -> list[FrameType]:
         """The frames of its own among those that were interrupted, the innermost first; none if it is not there."""
 
-    def cancel(self) -> None:
-        """End it where it waits for something in an event loop; nothing elsewhere."""
+    def cancel(self) -> bool:
+        """End it where it waits for something in an event loop; tells whether it does."""
 
 
 @dataclass(slots=True)
@@ -314,11 +314,11 @@ class Guard:
             # again would go on to fill what it is given.
             self._lift(self._told)
         stop = entry.stop or self._note_stop(found, frames)
-        message = self._explain(stop)
+        is_raised = bool(frames) or entry.code.cancel()
+        entry.stop = stop = replace(stop, is_raised=stop.is_raised or is_raised)
         if not frames:
-            entry.code.cancel()
             return
-        error = MemoryLimitExceeded(message, stop)
+        error = MemoryLimitExceeded(self._explain(stop), stop)
         if force > 1:
             insist(frames, error)
         try:

@@ -72,6 +72,27 @@ def test_a_watched_cell_is_stopped_at_its_own_limit(shell, session, runs):
     assert runs[-1].outcome == "ok"
 
 
+@linux
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("data = [0] * (60 << 20)", "one call of C code could not be stopped in time: the limit of "),
+        (
+            "try:\n    while len(data) < 700: data.append(b'x' * (1 << 20))\nexcept BaseException:\n    pass",
+            "the code caught the error and went on: ",
+        ),
+    ],
+    ids=["one call", "caught"],
+)
+def test_a_cell_that_could_not_be_stopped_says_why(shell, session, runs, capsys, code, says):
+    limit = used_mib(session) + 200
+    shell.run_cell("data = []")
+    assert shell.run_cell(f"%%memwatch -q --limit {limit}MiB\n{code}").success
+    assert runs[-1].outcome == "ok"
+    assert f"memcell: {says}" in capsys.readouterr().out
+    shell.run_cell("data = None")
+
+
 def test_a_limit_below_what_is_used_is_refused_and_the_cell_does_not_run(shell, capsys):
     result = shell.run_cell("%%memwatch --limit 1MB\nran = True")
     assert isinstance(result.error_in_exec or result.error_before_exec, UsageError)
