@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-from memcell.ipython.stopping import StoppableCell, is_in_event_loop
+from memcell.ipython.stopping import StoppableCell, is_in_event_loop, variables_at_end
 from memcell.ipython.watching import WatchOptions, split_raw_cell
 from memcell.records.cleaned import Notice
 from memcell.runs import OpenRun, outcome_of
@@ -283,7 +284,8 @@ class Hooks:
             self._frontend.show_picture(run)
 
     def _tell_of_stop(self, run: Run, error: BaseException | None) -> None:
-        words = self._session.limits.end_words(error, run.peak_growth_bytes)
+        variables = functools.partial(variables_at_end, self._shell.user_ns, self._shell.user_ns_hidden, error)
+        words = self._session.limits.end_words(error, run.peak_growth_bytes, variables)
         if words is not None:
             self._frontend.show_notice(Notice(words))
 

@@ -11,6 +11,12 @@ LIMIT_NOTES = {
     "host": "of a machine: a cell is stopped only once there is no swap left either",
     "no watcher": "no process watches this one, so no cell is stopped; memcell only warns and cleans between cells",
 }
+#: Why a run ends with another error than the one that is raised in it.
+_REASONS = (
+    (MemoryError, "C code kept the interpreter, so that an allocation was refused"),
+    (KeyboardInterrupt, "C code kept the interpreter, or waited, so that Ctrl-C was sent"),
+)
+_CANCELLED = "it waited in the event loop, so that its task was cancelled"
 _NAMES = {"setting": "%memlimit", "host": "the machine"}
 
 
@@ -29,7 +35,13 @@ def end_message(stop: Stop, error: BaseException | None, peak_growth_bytes: int)
         peak_growth_bytes: How far memory had grown at the run's peak.
     """
     if error is not None:
-        return stop_message(stop)
+        reason = next((words for kinds, words in _REASONS if isinstance(error, kinds)), None)
+        if type(error).__name__ == "CancelledError":  # asyncio's, which takes 10 ms to import
+            reason = _CANCELLED
+        if reason is None:
+            return stop_message(stop)
+        name = type(error).__name__.lstrip("_")
+        return f"{stop_message(stop)}\nit ends with {name} instead of MemoryLimitExceeded because {reason}"
     if stop.is_raised:
         return f"the code caught the error and went on: {stop_message(stop)}"
     # From the level before the run, as nearly as it is known: others may use the same limit.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from memcell.records.measured import Limit
 from memcell.records.protected import LimitInfo, Stop
 from memcell.records.sized import ObjectSize
@@ -37,6 +41,32 @@ def test_what_is_not_worth_saying_is_left_out():
         "973.0 MiB of 1.00 GiB (cgroup v2 /user) in use; what ran has grown by 0.0 MiB and was stopped",
         _TRY,
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "MemoryError instead of MemoryLimitExceeded because C code kept the interpreter, so that an"),
+        (
+            KeyboardInterrupt(),
+            "KeyboardInterrupt instead of MemoryLimitExceeded because C code kept the interpreter, or",
+        ),
+        (
+            asyncio.CancelledError(),
+            "CancelledError instead of MemoryLimitExceeded because it waited in the event loop,",
+        ),
+    ],
+)
+def test_another_error_than_the_limits_is_explained(error, reason):
+    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0, (ObjectSize("x", "list", 700 * MIB),))
+    words = end_message(stop, error, 870 * MIB)
+    assert words.startswith(stop_message(stop))
+    assert words.split("\n")[-1].startswith(f"it ends with {reason} ")
+
+
+def test_an_error_of_the_codes_own_is_not():
+    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0)
+    assert end_message(stop, ValueError(), 870 * MIB) == stop_message(stop)
 
 
 def test_code_that_caught_the_error_is_told_so():
