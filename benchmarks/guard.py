@@ -225,8 +225,8 @@ that cannot be dropped, and sends SIGKILL. Each cell has a fresh kernel."""
 _REACHED = """\
 **{survived} of {count}** end with the kernel alive, the reason shown, and a next cell that works (goal: {goal}). The
 overshoot is the highest level seen above {stop} MiB. Where the error is not `MemoryLimitExceeded`, memcell's line
-below it says why the cell was stopped: C code kept the interpreter, so an allocation was refused, or Ctrl-C ended a
-wait."""
+below it says why the cell was stopped, what is large, and why it is that error: C code kept the interpreter, so an
+allocation was refused, or Ctrl-C ended a wait, or a task that waited was cancelled."""
 _LIMITS = """\
 ## In a real control group
 

@@ -154,6 +154,25 @@ class LimitWatch:
             self.stopped = None if stop is None else MemoryLimitExceeded(_explain(stop), stop)
         return stop is not None
 
+    def end_words(
+        self, error: BaseException | None, peak_growth_bytes: int, variables: Callable[[], dict[str, object]]
+    ) -> str | None:
+        """What to say below the run that ended last; None if it was not stopped, or its error says all.
+
+        Args:
+            error: What it ended with; None if with nothing.
+            peak_growth_bytes: How far memory had grown at its peak.
+            variables: What its code could name then. Asked where it was not on the stack when it was to be stopped.
+        """
+        if self.stopped is None or isinstance(error, MemoryLimitExceeded):
+            return None
+        from memcell.view.limits import end_message
+
+        stop: Stop = self.stopped.stop
+        if not stop.largest:
+            stop = replace(stop, largest=_find_largest(variables()))
+        return end_message(stop, error, peak_growth_bytes)
+
     def close(self) -> None:
         """Let go of what the guard holds. May be called twice."""
         self._guard.close()

@@ -145,6 +145,8 @@ class Session:
         self._lock = threading.Lock()
         self._labels: Counter[str] = Counter()
         self._attached: dict[object, Callable[[], None]] = {}
+        #: What a person has set in a shell, by its names there: it is the same after memcell was reloaded.
+        self.chosen_settings: dict[str, Any] = {}
         self.take_census: TakeCensus | None = None  # a shell knows more names
 
     # Runs

@@ -49,10 +49,11 @@ class StoppableBlock:
             frame = frame.f_back
         return []
 
-    def cancel(self) -> None:
-        """Cancel the task, where the block waits for something."""
+    def cancel(self) -> bool:
+        """Cancel the task, where the block waits for something; tells whether there is one."""
         if self._task is not None:
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        return self._task is not None
 
 
 class _LateCtrlC:

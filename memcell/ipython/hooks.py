@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
@@ -13,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-from memcell.errors import MemoryLimitExceeded
-from memcell.ipython.stopping import StoppableCell, is_in_event_loop
+from memcell.ipython.stopping import StoppableCell, is_in_event_loop, variables_at_end
 from memcell.ipython.watching import WatchOptions, split_raw_cell
 from memcell.records.cleaned import Notice
 from memcell.runs import OpenRun, outcome_of
@@ -239,11 +239,9 @@ class Hooks:
         if entry.top is not None:
             self._guarded("--top", self._end_top, entry, entry.top)
         run = self._session.meter.close(entry.run, outcome_of(error))
-        stopped = self._session.limits.stopped
-        self._was_stopped = self._was_stopped or stopped is not None
-        if stopped is not None and not isinstance(error, MemoryLimitExceeded):
-            why = f"the code caught the error and went on: {stopped}" if run.outcome == "ok" else str(stopped)
-            self._guarded("showing", self._frontend.show_notice, Notice(why))
+        if self._session.limits.stopped is not None:
+            self._was_stopped = True
+            self._guarded("showing", self._tell_of_stop, run, error)
         if entry.asked is not None:
             self._guarded("repeating", entry.asked.tell, run, fresh)
             return
@@ -284,6 +282,12 @@ class Hooks:
             if entry.sites is not None:
                 self._frontend.show_sites(entry.sites)
             self._frontend.show_picture(run)
+
+    def _tell_of_stop(self, run: Run, error: BaseException | None) -> None:
+        variables = functools.partial(variables_at_end, self._shell.user_ns, self._shell.user_ns_hidden, error)
+        words = self._session.limits.end_words(error, run.peak_growth_bytes, variables)
+        if words is not None:
+            self._frontend.show_notice(Notice(words))
 
     def _clean(self, options: WatchOptions) -> None:
         report = self._session.cleaning.clean()

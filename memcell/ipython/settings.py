@@ -93,7 +93,8 @@ class Memcell(Configurable):
 
     def __init__(self, *, session: Session, **traits: Any) -> None:
         self._session = session
-        super().__init__(**traits)
+        super().__init__(**traits, **session.chosen_settings)  # which go before what a configuration file says
+        self.observe(self._remember, self.trait_names(config=True))
         self._session.configure(thresholds=self._thresholds(), **{n: getattr(self, n) for n in _SESSION_SETTINGS})
 
     def _thresholds(self) -> Thresholds:
@@ -104,6 +105,9 @@ class Memcell(Configurable):
             clean_fraction=self.clean_fraction,
             limit_fraction=self.limit_fraction,
         )
+
+    def _remember(self, change: Any) -> None:
+        self._session.chosen_settings[change["name"]] = change["new"]
 
     @validate("limit")
     def _readable_limit(self, proposal: Any) -> int | str:

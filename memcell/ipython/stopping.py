@@ -7,6 +7,8 @@ from collections.abc import Container, Mapping
 from types import FrameType
 from typing import Any
 
+from memcell.protect.frames import frames_of, variables_of
+
 
 class StoppableCell:
     """The cell that is about to run.
@@ -34,10 +36,33 @@ class StoppableCell:
             frame = below
         return []
 
-    def cancel(self) -> None:
-        """Cancel the cell's task, as ipykernel does at Ctrl-C."""
-        if self._task is not None:
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+    def cancel(self) -> bool:
+        """Cancel the cell's task, as ipykernel does at Ctrl-C; tells whether it waits for something."""
+        if self._task is None:
+            return False
+        loop = self._task.get_loop()
+        if sys.modules["asyncio"].current_task(loop) is self._task:
+            return False  # the task runs, and not the cell's code: the shell is at work for a cell that has ended
+        loop.call_soon_threadsafe(self._task.cancel)
+        return True
+
+
+def variables_at_end(
+    namespace: Mapping[str, Any], hidden: Container[str], error: BaseException | None
+) -> dict[str, object]:
+    """What a cell's code could name as it ended, by an error or without one.
+
+    Args:
+        namespace: The namespace in which it ran.
+        hidden: The names there that are the shell's own.
+        error: What it ended with.
+    """
+    frames = frames_of(error) if error is not None else []
+    while frames and frames[-1].f_globals is not namespace:
+        frames.pop()  # the shell's, around it
+    if frames:
+        return variables_of(frames, hidden)
+    return {name: value for name, value in namespace.items() if not name.startswith("_") and name not in hidden}
 
 
 def is_in_event_loop() -> bool:

@@ -173,7 +173,7 @@ class WatcherSampler:
         else:
             logger.warning(
                 "memcell: the process that samples memory was ended again: no curves, and no cell is stopped at its"
-                " memory limit, until %%reload_ext memcell"
+                " memory limit, until %reload_ext memcell"
             )
 
     def _start(self) -> None:

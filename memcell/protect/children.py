@@ -132,12 +132,13 @@ class Children:
 
     def _described(self, table: Mapping[int, Process], origins: Mapping[int, Origin]) -> list[ChildProcess]:
         ordered = sorted((table[pid] for pid in origins), key=lambda process: (process.birth, process.pid))
-        return [self._describe(process, origins[process.pid]) for process in ordered]
+        return [self._describe(process, origins[process.pid], _oldest(process, table, origins)) for process in ordered]
 
-    def _describe(self, process: Process, origin: Origin) -> ChildProcess:
+    def _describe(self, process: Process, origin: Origin, oldest: Process) -> ChildProcess:
         is_own = origin is self.origin
         started = processes.started_at(process)
-        cell = self._cell_at(started) if is_own else None
+        # What a process starts later is of the cell that started that one, whatever cell runs then.
+        cell = (self._cell_at(processes.started_at(oldest)) or self._cell_at(started)) if is_own else None
         return ChildProcess(
             pid=process.pid,
             birth=process.birth,
@@ -166,6 +167,13 @@ class Children:
             why = f"no cell of this session or of a dead kernel started it ({processes.command_of(pid)[:60]})"
         shown = sorted(started)[:_NAMES_SHOWN]
         return f"cannot end {pid}: {why}; can be ended: {', '.join(map(str, shown)) or 'none'}"
+
+
+def _oldest(process: Process, table: Mapping[int, Process], listed: Collection[int]) -> Process:
+    """The uppermost of the listed processes above one, or that one itself."""
+    while process.parent in listed:
+        process = table[process.parent]
+    return process
 
 
 def _outcome(ended: Ended, command: str, memory_bytes: int, are_told: bool) -> EndOutcome:

@@ -30,6 +30,16 @@ def variables_of(frames: list[FrameType], left_out: Container[str]) -> dict[str,
     return {name: value for name, value in found.items() if not name.startswith("_")}
 
 
+def frames_of(error: BaseException) -> list[FrameType]:
+    """The frames that an error has passed, the innermost first."""
+    frames: list[FrameType] = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.insert(0, trace.tb_frame)
+        trace = trace.tb_next
+    return frames
+
+
 def insist(frames: list[FrameType], error: MemoryLimitExceeded) -> None:
     """Raise the error once more at the next line that one of these frames runs.
 

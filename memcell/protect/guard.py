@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memcell.errors import MemoryLimitExceeded
-from memcell.protect.cell_threads import stop_threads_since
+from memcell.protect.cell_threads import CellThreads
 from memcell.protect.frames import insist, stop_insisting, variables_of
 from memcell.protect.stop_levels import GROWN_BYTES, Levels, Listener, StopLevels
 from memcell.records.protected import Ceiling, Stop
@@ -62,8 +62,8 @@ class Stoppable(Protocol):
     def frames(self, frame: FrameType | None) -> list[FrameType]:
         """The frames of its own among those that were interrupted, the innermost first; none if it is not there."""
 
-    def cancel(self) -> None:
-        """End it where it waits for something in an event loop; nothing elsewhere."""
+    def cancel(self) -> bool:
+        """End it where it waits for something in an event loop; tells whether it does."""
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class _Guarded:
     own_bytes: int
     limit_bytes: int | None
     code: Stoppable
-    began: float
+    threads: CellThreads
     stop: Stop | None = None
 
 
@@ -148,7 +148,8 @@ class Guard:
             self._levels.reconsider()
         if self._entries:
             orders.forbid()
-        self._entries.append(_Guarded(run, own_bytes, limit_bytes, code, time.clock_gettime(time.CLOCK_BOOTTIME)))
+        threads = CellThreads(time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._entries.append(_Guarded(run, own_bytes, limit_bytes, code, threads))
         self._allow(orders)
 
     def disarm(self, run: object) -> Stop | None:
@@ -163,15 +164,20 @@ class Guard:
         entry = next((entry for entry in self._entries if entry.run is run), None)
         if entry is None:
             return None
+        ended = self._entries[self._entries.index(entry) :]
         try:
-            is_stopped = self._hold_fire(orders)
+            try:
+                is_stopped = self._hold_fire(orders)
+            finally:
+                del self._entries[-len(ended) :]
+            if is_stopped:
+                self._lift(orders)
+                stop_insisting()
+            if entry.stop is not None:
+                self._end_threads(entry)
         finally:
-            del self._entries[self._entries.index(entry) :]
-        if is_stopped:
-            self._lift(orders)
-            stop_insisting()
-        if entry.stop is not None:
-            self._end_threads(entry)
+            for each in ended:
+                each.threads.withdraw()
         if self._entries:
             self._allow(orders)
         return entry.stop
@@ -260,7 +266,7 @@ class Guard:
             time.sleep(0.02)
             if self._own_bytes() > level + GROWN_BYTES:
                 level = self._own_bytes()
-                stop_threads_since(entry.began)
+                entry.threads.stop()
 
     # At a signal
 
@@ -291,7 +297,7 @@ class Guard:
                 self._start_relief(words, found)
         if force > 1:
             # Memory has grown although the main thread was stopped: perhaps the run's threads fill it.
-            stop_threads_since(self._owner(found[0])[0].began)
+            self._owner(found[0])[0].threads.stop()
         if force and not self._is_stopping:
             self._is_stopping = True  # threads may go on while the error is made, and the watcher come again
             try:
@@ -308,11 +314,11 @@ class Guard:
             # again would go on to fill what it is given.
             self._lift(self._told)
         stop = entry.stop or self._note_stop(found, frames)
-        message = self._explain(stop)
+        is_raised = bool(frames) or entry.code.cancel()
+        entry.stop = stop = replace(stop, is_raised=stop.is_raised or is_raised)
         if not frames:
-            entry.code.cancel()
             return
-        error = MemoryLimitExceeded(message, stop)
+        error = MemoryLimitExceeded(self._explain(stop), stop)
         if force > 1:
             insist(frames, error)
         try:

@@ -18,6 +18,7 @@ import types
 import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from numbers import Integral, Real
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from memcell.errors import (
@@ -75,9 +76,9 @@ class Isolated(Generic[Parameters, Result]):
         self.name = name_of(function)
         if not callable(function):
             raise InvalidSettingError(f"isolated: {self.name} is not a function")
-        for what, value in (("max_runs", max_runs), ("workers", workers), ("timeout", timeout)):
-            if value is not None and not value > 0:
-                raise InvalidSettingError(f"isolated: {what} of {self.name} must be above 0, not {value!r}")
+        _require_number(f"max_runs of {self.name}", 1 if max_runs is None else max_runs, Integral)
+        _require_number(f"workers of {self.name}", workers, Integral)
+        _require_number(f"timeout of {self.name}", 1 if timeout is None else timeout, Real)
         functools.update_wrapper(self, function)
         self._function = function
         self._memory_of = memory_of
@@ -175,6 +176,14 @@ class Isolated(Generic[Parameters, Result]):
         if self._max_runs is not None and worker.runs >= self._max_runs:
             return True
         return self._max_growth_bytes is not None and worker.growth_bytes() > self._max_growth_bytes
+
+
+def _require_number(what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        words = "a whole number" if kind is Integral else "a number of seconds"
+        raise InvalidSettingError(f"isolated: {what} must be {words}, not {type(value).__name__}")
+    if not value > 0:  # type: ignore[operator]  # the abstract numbers cannot be compared, their kinds can
+        raise InvalidSettingError(f"isolated: {what} must be above 0, not {value!r}")
 
 
 class _Worker:

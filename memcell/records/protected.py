@@ -45,6 +45,7 @@ class Stop:
         grown_bytes: How far the memory of this process and its children had grown since the run began.
         children_bytes: What the children held of it.
         largest: The largest variables that the run could reach.
+        is_raised: Whether the error came in the run's own code: not where C code kept the interpreter to the run's end.
     """
 
     used_bytes: int
@@ -53,6 +54,7 @@ class Stop:
     grown_bytes: int
     children_bytes: int
     largest: tuple[ObjectSize, ...] = ()
+    is_raised: bool = False
 
 
 @dataclass(frozen=True, slots=True)

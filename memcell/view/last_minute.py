@@ -47,7 +47,7 @@ def last_minute_text(death: Death) -> str:
         lines.append(f"{labels.get(row, ''):>{width}} │{letters}".rstrip())
     lines.append(f"{'0':>{width}} └{'─' * columns}")
     first = f"{begin:.0f} s" if begin <= -10 else f"{begin:.1f} s"
-    lines.append(f"{'':>{width}}  {first.replace('-', '−'):<{max(columns - 5, 0)}}death")
+    lines.append(f"{'':>{width}}  {first.replace('-', '−'):<{max(columns - 5, len(first) + 1)}}death")
     return "\n".join(lines)
 
 

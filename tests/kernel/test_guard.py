@@ -102,6 +102,21 @@ def test_a_child_that_grows_stops_the_cell_that_waits_for_it(limited):
     assert limited.last_run()["outcome"] == "limit"
 
 
+def test_the_next_cell_can_use_the_thread_pool_of_a_stopped_one(limited):
+    result = limited.run(
+        "import concurrent.futures, time\ndata = []\n"
+        "def work(_): data.append(b'x' * (16 << 20)); time.sleep(0.02)\n"
+        "pool = concurrent.futures.ThreadPoolExecutor(4)\n_ = list(pool.map(work, range(60)))",
+        timeout_s=60,
+    )
+    assert "was stopped" in shown(result)
+    limited.run("data.clear()")
+    assert (
+        "[0, 1, 2, 3, 4, 5, 6, 7]" in limited.run("list(pool.map(abs, range(8)))", timeout_s=20).data[-1]["text/plain"]
+    )
+    limited.run("pool.shutdown()")
+
+
 def test_a_cell_that_stays_below_is_left_alone(limited):
     assert limited.run(f"data = [{_BLOCK} for _ in range(150)]; data = None; 'whole'").status == "ok"
     assert limited.last_run()["outcome"] == "ok"
@@ -148,6 +163,7 @@ def test_a_watcher_that_is_killed_is_started_again_once_and_both_times_said(pyth
             assert kernel.run("3").stderr == ""
         assert "is started again" in said[0]
         assert "no cell is stopped" in said[1]
+        assert " %reload_ext memcell" in said[1]
         assert "no process watches this one" in kernel.run("%memlimit").stdout
         assert kernel.run("%reload_ext memcell").status == "ok"
         assert "stops the cell" in kernel.run("%memlimit").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -70,6 +71,60 @@ def test_a_watched_cell_is_stopped_at_its_own_limit(shell, session, runs):
     assert result.error_in_exec.stop.limit_bytes == limit * MIB
     assert shell.run_cell("data = None").success
     assert runs[-1].outcome == "ok"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("data = [0] * (60 << 20)", "one call of C code could not be stopped in time: the limit of "),
+        (
+            "try:\n    while len(data) < 700: data.append(b'x' * (1 << 20))\nexcept BaseException:\n    pass",
+            "the code caught the error and went on: ",
+        ),
+    ],
+    ids=["one call", "caught"],
+)
+def test_a_cell_that_could_not_be_stopped_says_why(shell, session, runs, capsys, code, says):
+    limit = used_mib(session) + 200
+    shell.run_cell("data = []")
+    assert shell.run_cell(f"%%memwatch -q --limit {limit}MiB\n{code}").success
+    assert runs[-1].outcome == "ok"
+    assert f"memcell: {says}" in capsys.readouterr().out
+    shell.run_cell("data = None")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (
+            "def fill():\n    held = [b'x' * (1 << 20) for _ in range(99)]\n    return list(range(60_000_000))\nfill()",
+            MemoryError,
+        ),
+        (
+            """
+import asyncio
+async def fill():
+    while len(data) < 700:
+        data.append(b'x' * (1 << 20))
+        await asyncio.sleep(0)
+await asyncio.gather(fill(), fill())""",
+            asyncio.CancelledError,
+        ),
+    ],
+    ids=["refused", "cancelled"],
+)
+def test_a_cell_that_ends_with_another_error_names_what_is_large_and_why(shell, session, runs, capsys, code, error):
+    limit = used_mib(session) + 200
+    shell.run_cell("data = []")
+    result = shell.run_cell(f"%%memwatch -q --limit {limit}MiB\n{code}")
+    assert isinstance(result.error_in_exec, error)
+    assert runs[-1].outcome == "limit"
+    told = capsys.readouterr().out
+    assert f"it ends with {error.__name__} instead of MemoryLimitExceeded because " in told
+    assert "largest variables: " + ("held in fill() " if error is MemoryError else "data ") in told
+    shell.run_cell("data = result = None")
 
 
 def test_a_limit_below_what_is_used_is_refused_and_the_cell_does_not_run(shell, capsys):

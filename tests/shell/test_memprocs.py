@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +56,30 @@ def test_the_list_names_the_cell_the_command_and_the_memory(shell, runs, capsys)
         shell.run_cell("%memprocs").raise_error()
         row = row_of(pid, capsys.readouterr().out)
     assert re.search(rf"\d\.\d MiB +[\d.]+ m?s +\[{number}\] .*time\.sleep\(1000\)", row)
+
+
+_BIDDEN = """
+import subprocess
+child = subprocess.Popen(
+    ['sh', '-c', 'read word; sleep 1000 & echo $!; wait'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+)
+"""
+
+
+def test_what_a_process_starts_later_is_of_the_cell_that_started_that_one(shell, runs, capsys):
+    shell.run_cell(_BIDDEN, store_history=True).raise_error()
+    child, number = shell.user_ns.pop("child"), runs[-1].number
+    shell.user_ns["bid"] = lambda: (child.stdin.write("go\n"), child.stdin.flush(), int(child.stdout.readline()))[2]
+    try:
+        shell.run_cell("import time; time.sleep(0.1)", store_history=True).raise_error()
+        shell.run_cell("pid = bid(); time.sleep(0.1)", store_history=True).raise_error()
+        shell.run_cell("%memprocs").raise_error()
+        listed = capsys.readouterr().out
+        assert f" [{number}] " in row_of(child.pid, listed)
+        assert f" [{number}] " in row_of(shell.user_ns["pid"], listed)
+    finally:
+        os.kill(shell.user_ns["pid"], signal.SIGKILL)
+        child.communicate()
 
 
 def test_kill_ends_the_named_one_only(shell, capsys):

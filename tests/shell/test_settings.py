@@ -122,6 +122,31 @@ def test_reloading_does_not_shorten_the_history(shell, session):
     assert len(session.history) == 1200
 
 
+def test_what_was_set_survives_a_reload(shell, session):
+    shell.run_line_magic("memlimit", "64GiB")
+    config(shell, "Memcell.show = 'always'")
+    config(shell, "Memcell.warn_fraction = 0.5")
+    for again in ("reload_ext", "unload_ext", "load_ext"):
+        shell.run_line_magic(again, "memcell")
+    assert (session.settings.limit, session.settings.thresholds.warn_fraction) == (64 * GIB, 0.5)
+    settings = next(each for each in shell.configurables if type(each).__name__ == "Memcell")
+    assert (settings.limit, settings.show) == (64 * GIB, "always")
+    shell.run_line_magic("memlimit", "auto")
+    shell.run_line_magic("reload_ext", "memcell")
+    assert session.settings.limit == "auto"
+
+
+def test_what_was_set_survives_a_reload_where_a_file_says_otherwise(make_shell, session):
+    given = Config()
+    given.Memcell.history_size = 2
+    shell = make_shell(given)
+    shell.run_line_magic("load_ext", "memcell")
+    config(shell, "Memcell.history_size = 9")
+    shell.run_line_magic("reload_ext", "memcell")
+    assert session.settings.history_size == 9
+    shell.run_line_magic("unload_ext", "memcell")
+
+
 def test_exact_peak_off_says_where_the_figure_comes_from(shell, runs):
     config(shell, "Memcell.exact_peak = False")
     shell.run_cell(f"block = bytearray(b'x') * {64 * MIB}; del block")

@@ -76,6 +76,7 @@ def test_a_run_is_stopped_with_an_error_that_tells_why(scene):
     assert caught.value.stop.grown_bytes == 410 * MIB
     assert block
     assert "block" in [size.name for size in caught.value.stop.largest]
+    assert caught.value.stop.is_raised
     assert scene.guard.disarm("run") == caught.value.stop
 
 
@@ -114,7 +115,9 @@ def test_a_signal_outside_of_the_runs_code_does_not_raise(scene):
 
     arm_elsewhere()  # whose frame has ended: nothing of the block is on the stack
     scene.fire()
-    assert scene.guard.disarm("run") is not None
+    stop = scene.guard.disarm("run")
+    assert stop is not None
+    assert not stop.is_raised
 
 
 def test_the_end_of_a_run_waits_for_a_signal_that_is_under_way(scene):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -159,6 +160,12 @@ def test_a_slow_sampling_interval_leaves_no_gaps():
     base = last_minute_text(slow).splitlines()[-3].partition("│")[2]
     assert " " not in base
     assert last_minute_svg(slow).count("<polyline") == 1
+
+
+@pytest.mark.parametrize("begin", [-0.02, -0.2, -0.4, -0.6, -12.0])
+def test_the_marks_of_the_axis_stand_apart_where_there_are_few_columns(begin):
+    death = replace(DEATH, times_s=(begin, begin / 2, 0.0), rss_bytes=DEATH.rss_bytes[:3])
+    assert re.fullmatch(r" +−[\d.]+ s +death", last_minute_text(death).splitlines()[-1])
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from memcell.records.measured import Limit
 from memcell.records.protected import LimitInfo, Stop
 from memcell.records.sized import ObjectSize
 from memcell.units import GIB, MIB
-from memcell.view.limits import limit_lines, near_message, stop_message
+from memcell.view.limits import end_message, limit_lines, near_message, stop_message
 
 _TRY = (
     "try %memtop (what is large), %memclean (caches), %%memwatch --isolate (in a process of its own), or a higher limit"
@@ -37,6 +41,53 @@ def test_what_is_not_worth_saying_is_left_out():
         "973.0 MiB of 1.00 GiB (cgroup v2 /user) in use; what ran has grown by 0.0 MiB and was stopped",
         _TRY,
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "MemoryError instead of MemoryLimitExceeded because C code kept the interpreter, so that an"),
+        (
+            KeyboardInterrupt(),
+            "KeyboardInterrupt instead of MemoryLimitExceeded because C code kept the interpreter, or",
+        ),
+        (
+            asyncio.CancelledError(),
+            "CancelledError instead of MemoryLimitExceeded because it waited in the event loop,",
+        ),
+    ],
+)
+def test_another_error_than_the_limits_is_explained(error, reason):
+    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0, (ObjectSize("x", "list", 700 * MIB),))
+    words = end_message(stop, error, 870 * MIB)
+    assert words.startswith(stop_message(stop))
+    assert words.split("\n")[-1].startswith(f"it ends with {reason} ")
+
+
+def test_an_error_of_the_codes_own_is_not():
+    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0)
+    assert end_message(stop, ValueError(), 870 * MIB) == stop_message(stop)
+
+
+def test_code_that_caught_the_error_is_told_so():
+    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0, is_raised=True)
+    words = end_message(stop, None, 900 * MIB)
+    assert words.startswith("the code caught the error and went on: 973.0 MiB of 1.00 GiB (%memlimit) in use; ")
+
+
+def test_c_code_that_could_not_be_stopped_is_called_that_and_by_how_much_the_limit_was_passed():
+    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0, (ObjectSize("x", "list", 1500 * MIB),))
+    assert end_message(stop, None, 1500 * MIB).split("\n") == [
+        "one call of C code could not be stopped in time: the limit of 1.00 GiB (%memlimit) was passed by 579.0 MiB",
+        "largest variables: x 1.46 GiB",
+        _TRY,
+    ]
+
+
+def test_a_run_that_ended_by_itself_at_that_moment_is_not_said_to_be_stopped():
+    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0)
+    words = end_message(stop, None, 880 * MIB)
+    assert words.startswith("the run came to its end before it was stopped; 973.0 MiB of 1.00 GiB (%memlimit) in use\n")
 
 
 def test_a_limit_that_is_near():

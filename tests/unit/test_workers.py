@@ -320,6 +320,13 @@ def test_without_cloudpickle(isolated, spawns, monkeypatch):
         ({"max_runs": 0}, InvalidSettingError, "max_runs of .* must be above 0, not 0"),
         ({"workers": -1}, InvalidSettingError, "workers of .* must be above 0"),
         ({"timeout": 0}, InvalidSettingError, "timeout of .* must be above 0"),
+        ({"max_runs": "x"}, InvalidSettingError, "max_runs of .* must be a whole number, not str"),
+        ({"max_runs": 2.5}, InvalidSettingError, "max_runs of .* must be a whole number, not float"),
+        ({"workers": None}, InvalidSettingError, "workers of .* must be a whole number, not NoneType"),
+        ({"workers": True}, InvalidSettingError, "workers of .* must be a whole number, not bool"),
+        ({"timeout": "5s"}, InvalidSettingError, "timeout of .* must be a number of seconds, not str"),
+        ({"max_growth": []}, InvalidSizeError, "text like 500MB, not list"),
+        ({"max_growth": True}, InvalidSizeError, "text like 500MB, not bool"),
         ({"max_growth": "12 parsecs"}, InvalidSizeError, "cannot read '12 parsecs'"),
     ],
 )
