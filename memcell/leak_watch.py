@@ -54,6 +54,9 @@ class _Case:
 class LeakWatch:
     """Remembers the runs of each cell, bounded, and judges them when asked.
 
+    Attributes:
+        is_thorough: Whether somebody waits for the verdict of every cell.
+
     Args:
         settle: Collects garbage and trims the heap; returns resident memory afterwards.
         take_census: Counts what has a name, given the census before; None where nobody knows names.
@@ -74,7 +77,7 @@ class LeakWatch:
         self._settle_budget = Budget(_SETTLE_SHARE, clock)
         self._census_budget = Budget(_CENSUS_SHARE, clock)
         self._has_settled = False
-        self._is_thorough = False
+        self.is_thorough = False
         self._cases: OrderedDict[str, _Case] = OrderedDict()
 
     def warm_up(self) -> None:
@@ -84,7 +87,7 @@ class LeakWatch:
 
     def be_thorough(self) -> None:
         """From now on settle after every run, and count after every suspicious one: somebody waits for the verdict."""
-        self._is_thorough = True
+        self.is_thorough = True
         self.warm_up()
 
     def note(self, run: Run, *, settle: bool = False, count: bool = False) -> Run:
@@ -108,11 +111,11 @@ class LeakWatch:
         case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
         case.grown_bytes += _growth(run)
         is_worth_it = has_grown(run) and is_suspicious(tuple(case.runs))
-        if settle or count or self._is_thorough:
+        if settle or count or self.is_thorough:
             # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
-            if count or (self._is_thorough and is_worth_it):
+            if count or (self.is_thorough and is_worth_it):
                 self._count(case)
-            if settle or self._is_thorough:
+            if settle or self.is_thorough:
                 run = self._settle_last_run(case)
         elif is_worth_it:
             if self._can_settle():
