@@ -132,7 +132,7 @@ class LeakWatch:
         """
         limit = self._limit()
         self._settle_asked()
-        judged = [(case, judge(tuple(case.runs), limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
+        judged = [(case, _judge(case, limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
         judged.sort(key=lambda pair: -pair[1].bytes_per_run)
         asked = [case for case, verdict in judged if verdict.kind == "growing" and case.grown_bytes > 0]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
@@ -156,7 +156,7 @@ class LeakWatch:
         case = self._cases.get(cell)
         if case is None or len(case.runs) < 2:
             return None
-        verdict = judge(tuple(case.runs), self._limit())
+        verdict = _judge(case, self._limit())
         if verdict.kind == "growing" and case.grown_bytes > 0:
             self._count(case)
         return self._explained(case, verdict)
@@ -214,6 +214,10 @@ class LeakWatch:
         censuses, growths = tuple(case.censuses), tuple(case.growths)[-(len(case.censuses) - 1) :]
         culprits = tuple(compare(censuses, growths))
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
+
+
+def _judge(case: _Case, limit: Limit) -> Verdict:
+    return replace(judge(tuple(case.runs), limit), number=case.runs[-1].number)
 
 
 def _growth(run: Run) -> int:

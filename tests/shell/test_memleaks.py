@@ -97,6 +97,15 @@ def test_in_a_check_memcells_magics_are_judged_as_other_cells_are(shell, session
     assert [verdict.label for verdict in memcell.leaks()] == ["%memleaks"]
 
 
+def test_cells_of_the_same_text_are_told_apart_by_their_last_run(shell, runs, capsys):
+    for cell, source in [("a", "x = 1")] * 2 + [("b", "x = 1")] * 2 + [("c", "y = 1")] * 2:
+        shell.run_cell(source, store_history=True, cell_id=cell).raise_error()
+    capsys.readouterr()
+    shell.run_cell("%memleaks").raise_error()
+    rows = capsys.readouterr().out.splitlines()[2:5]
+    assert {re.search(r"(\[\d+\] )?. = 1", row)[0] for row in rows} == {"[2] x = 1", "[4] x = 1", "y = 1"}
+
+
 def test_a_mistake_is_said_in_one_line(shell, capsys):
     shell.run_cell("%memleaks all")
     assert "unknown argument 'all'" in capsys.readouterr().err
