@@ -44,7 +44,7 @@ class CellFailedError(NotebookError):
     """A cell raised an error. ``name`` is its class."""
 
     def __init__(self, name: str, message: str) -> None:
-        super().__init__(one_line(f"{name}: {message}" if message else name, 200))
+        super().__init__(_error_line(name, message))
         self.name = name
 
 
@@ -201,7 +201,7 @@ class NotebookKernel:
                 break
         answer = content.get("user_expressions", {}).get("answer", content)
         if answer["status"] != "ok":
-            raise NotebookError(one_line(f"{answer.get('ename')}: {answer.get('evalue')}", 200))
+            raise NotebookError(_error_line(answer.get("ename"), answer.get("evalue")))
         return answer["data"][_MIME]["value"]
 
     def _require_python(self) -> None:
@@ -232,6 +232,10 @@ def _kernel_name(notebook: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the name of its kernel is {name!r}")
     return name
+
+
+def _error_line(name: str, message: str) -> str:
+    return one_line(f"{name}: {message}" if message else name, 200)
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
+from memcell.errors import error_words
 from memcell.ipython.hooks import Asked, Hooks
 from memcell.ipython.progress import Progress
 from memcell.ipython.semicolon import Semicolon
@@ -263,5 +264,5 @@ class Repeat:
 
     def _why(self) -> str:
         if self._error is not None:
-            return f"{type(self._error).__name__}: {self._error}"
+            return error_words(self._error)
         return "" if self._is_told else "no measurement: memcell was unloaded, or its measuring is switched off"

@@ -170,6 +170,21 @@ def test_a_first_run_that_fails_has_no_verdict(shell, capsys):
     assert not run(shell, "%%memwatch --repeat 3\nx = = 1").success
 
 
+@pytest.mark.filterwarnings("ignore:To exit")  # the shell's own word on it
+@pytest.mark.parametrize(
+    ("raised", "said"), [("SystemExit", "SystemExit"), ("SystemExit(3)", "SystemExit: 3"), ("KeyError()", "KeyError")]
+)
+def test_an_error_without_a_message_is_its_class_alone(shell, capsys, raised, said):
+    run(shell, f"%%memwatch --repeat 3\nraise {raised}")
+    assert f"run 1 of 3 failed with {said}; no run before it" in capsys.readouterr().out
+
+
+def test_an_error_whose_message_cannot_be_read(shell, capsys):
+    shell.run_cell("class Odd(BaseException):\n    def __str__(self): raise ValueError('odd')")
+    run(shell, "%%memwatch --repeat 3\nraise Odd")
+    assert "failed with Odd (its message cannot be read); no run before it" in capsys.readouterr().out
+
+
 def test_usage_errors_of_later_runs_are_shown(shell, capsys):
     shell.run_cell("n = 0")
     run(shell, "%%memwatch -q --repeat 3\nn += 1\nif n == 2:\n    get_ipython().run_line_magic('memtop', 'nope')")
