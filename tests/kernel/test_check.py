@@ -359,6 +359,16 @@ def test_interrupted_it_says_what_is_known_and_takes_the_kernel_down(folder, sen
     assert out.splitlines()[-1].startswith("2 notebooks, 3 cells: nothing leaks; interrupted")
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_has_enough_ends_it_and_the_kernel_quietly(folder, options):
+    folder.notebook("fine.ipynb", "x = 1", "y = 1")
+    process = folder.start(*options, "fine.ipynb", "fine.ipynb")
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=180)
+    assert (process.returncode, err) == (128 + signal.SIGPIPE, "")
+
+
 def test_all_that_a_notebook_started_is_gone_at_the_end(folder):
     folder.notebook(
         "children.ipynb",
