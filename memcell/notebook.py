@@ -34,6 +34,8 @@ _START_S = 60
 _ASKS = 5
 #: Of answers: nothing in a notebook makes or changes this type.
 _MIME = "application/vnd.memcell+json"
+#: What breaks where something of one type stands in the place of another; the messages are about the reader's code.
+_ODD_LAYOUT = (AttributeError, IndexError, KeyError, RecursionError, TypeError)
 #: nbclient tells its log what it also raises.
 _quiet = logging.getLogger("memcell.nbclient")
 _quiet.addHandler(logging.NullHandler())
@@ -83,6 +85,10 @@ def parse_notebook(text: str) -> Any:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 _ = cell.source.strip(), "" in cell.metadata.get("tags", [])
+    except NotebookError:
+        raise
+    except _ODD_LAYOUT as error:
+        raise NotebookError("is no notebook: it is JSON, but not laid out as a notebook") from error
     except Exception as error:  # what the file holds may break the reader anywhere
         reason = str(error) or type(error).__name__
         raise NotebookError(f"is no notebook: {one_line(reason, 120)}") from error
@@ -230,7 +236,7 @@ def _kernel_name(notebook: Any) -> str:
     """The kernel that a notebook names; like Jupyter, the usual one for a notebook that names none."""
     name = notebook.metadata.get("kernelspec", {}).get("name") or DEFAULT_KERNEL
     if not isinstance(name, str):
-        raise TypeError(f"the name of its kernel is {name!r}")
+        raise NotebookError(f"is no notebook: the name of its kernel is {one_line(repr(name), 80)}")
     return name
 
 

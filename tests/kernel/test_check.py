@@ -249,7 +249,10 @@ def test_a_cell_that_leaves_the_kernel_busy_is_named(folder):
     [
         ("{not json", "is no notebook: Notebook does not appear to be JSON"),
         ("", "is no notebook: "),
-        ("[1, 2]", "is no notebook: "),
+        ("[1, 2]", "is no notebook: it is JSON, but not laid out as a notebook"),
+        ('"x"', "is no notebook: it is JSON, but not laid out as a notebook"),
+        ("3", "is no notebook: it is JSON, but not laid out as a notebook"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}', "it is JSON, but not laid out as a"),
         ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "is no notebook: "),
         (
             '{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": 5}}, "cells": []}',
