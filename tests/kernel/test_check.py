@@ -164,6 +164,22 @@ def test_a_limit_that_is_passed_is_named_with_cell_and_run(folder):
     assert folder.check("big.ipynb", "--limit", "1GB")[0] == 0
 
 
+def test_a_child_process_counts_for_the_limit(folder):
+    child = "import time; held = bytearray(b'x') * 200_000_000; print(flush=True); time.sleep(1)"
+    folder.notebook(
+        "parent.ipynb",
+        "import subprocess, sys",
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); child.communicate();",
+    )
+    status, out, _ = folder.check("parent.ipynb", "--limit", "200MB", "--json")
+    document = json.loads(out)
+    cell = document["notebooks"][0]["cells"][1]
+    assert (status, cell["above_limit"]) == (1, True)
+    assert cell["peak_bytes"] < 200_000_000 < cell["total_peak_bytes"] < 500_000_000
+    assert not document["notebooks"][0]["cells"][0]["above_limit"]
+
+
 def test_a_cell_that_fails_only_when_it_is_run_again_is_no_leak(folder):
     folder.notebook("once.ipynb", "data = {'a': 1}", "del data['a']", "x = 1")
     status, out, _ = folder.check("once.ipynb")
