@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
         type=arguments.size,
         dest="limit_bytes",
         metavar="SIZE",
-        help="what the kernel may peak at, such as 2GB",
+        help="what the kernel and its child processes may peak at, such as 2GB",
     )
     parser.add_argument(
         "--timeout",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,23 @@ from memcell import arguments, check_command
 from memcell.errors import MemcellError
 from memcell.postmortem import add_postmortem, run_postmortem
 
+#: As of a program that SIGPIPE has ended: whoever read its output, such as ``head``, has enough.
+_BROKEN_PIPE = 128 + 13
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for a failure, 2 for a mistake on the command line."""
+    try:
+        try:
+            return _run(words)
+        finally:
+            print(end="", flush=True)  # what is still in the buffer may break the pipe, too
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return _BROKEN_PIPE
+
+
+def _run(words: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="memcell", description="Repeated notebook cell runs no longer crash the kernel."
     )

@@ -96,3 +96,13 @@ class IsolatedWorkerDied(MemcellError, RuntimeError):  # noqa: N818 - as Isolate
 
 class IsolatedTimeoutError(MemcellError, TimeoutError):
     """An isolated function took longer than it may."""
+
+
+def error_words(error: BaseException) -> str:
+    """An error in words: its class and, where it has one, its message."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # of a class of the user's
+        return f"{name} (its message cannot be read)"
+    return f"{name}: {text}" if text else name

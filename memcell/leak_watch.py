@@ -57,6 +57,9 @@ class _Case:
 class LeakWatch:
     """Remembers the runs of each cell, bounded, and judges them when asked.
 
+    Attributes:
+        is_thorough: Whether somebody waits for the verdict of every cell.
+
     Args:
         settle: Collects garbage and trims the heap; returns resident memory afterwards.
         take_census: Counts what has a name, given the census before; None where nobody knows names.
@@ -77,7 +80,7 @@ class LeakWatch:
         self._settle_budget = Budget(_SETTLE_SHARE, clock)
         self._census_budget = Budget(_CENSUS_SHARE, clock)
         self._has_settled = False
-        self._is_thorough = False
+        self.is_thorough = False
         self._cases: OrderedDict[str, _Case] = OrderedDict()
 
     def warm_up(self) -> None:
@@ -87,7 +90,7 @@ class LeakWatch:
 
     def be_thorough(self) -> None:
         """From now on settle after every run, and count after every suspicious one: somebody waits for the verdict."""
-        self._is_thorough = True
+        self.is_thorough = True
         self.warm_up()
 
     def note(self, run: Run, *, settle: bool = False, count: bool = False) -> Run:
@@ -111,11 +114,11 @@ class LeakWatch:
         case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
         case.runs_since += 1
         is_worth_it = has_grown(run) and is_suspicious(tuple(case.runs))
-        if settle or count or self._is_thorough:
+        if settle or count or self.is_thorough:
             # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
-            if count or (self._is_thorough and is_worth_it):
+            if count or (self.is_thorough and is_worth_it):
                 self._count(case)
-            if settle or self._is_thorough:
+            if settle or self.is_thorough:
                 run = self._settle_last_run(case)
         elif is_worth_it:
             if self._can_settle():
@@ -132,7 +135,7 @@ class LeakWatch:
         """
         limit = self._limit()
         self._settle_asked()
-        judged = [(case, judge(tuple(case.runs), limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
+        judged = [(case, _judge(case, limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
         judged.sort(key=lambda pair: -pair[1].bytes_per_run)
         asked = [case for case, verdict in judged if case.runs_since and _may_be_held(verdict)]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
@@ -157,7 +160,7 @@ class LeakWatch:
         if case is None or len(case.runs) < 2:
             return None
         limit = self._limit()
-        verdict = judge(tuple(case.runs), limit)
+        verdict = _judge(case, limit)
         if case.runs_since and _may_be_held(verdict):
             self._count(case)
         return self._explained(case, verdict, limit)
@@ -227,6 +230,10 @@ class LeakWatch:
         growths = [verdict.bytes_per_run * runs for runs in spans]
         culprits = tuple(compare(censuses, growths))
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
+
+
+def _judge(case: _Case, limit: Limit) -> Verdict:
+    return replace(judge(tuple(case.runs), limit), number=case.runs[-1].number)
 
 
 def _may_be_held(verdict: Verdict) -> bool:

@@ -34,6 +34,8 @@ _START_S = 60
 _ASKS = 5
 #: Of answers: nothing in a notebook makes or changes this type.
 _MIME = "application/vnd.memcell+json"
+#: What breaks where something of one type stands in the place of another; the messages are about the reader's code.
+_ODD_LAYOUT = (AttributeError, IndexError, KeyError, RecursionError, TypeError)
 #: nbclient tells its log what it also raises.
 _quiet = logging.getLogger("memcell.nbclient")
 _quiet.addHandler(logging.NullHandler())
@@ -44,7 +46,7 @@ class CellFailedError(NotebookError):
     """A cell raised an error. ``name`` is its class."""
 
     def __init__(self, name: str, message: str) -> None:
-        super().__init__(one_line(f"{name}: {message}" if message else name, 200))
+        super().__init__(_error_line(name, message))
         self.name = name
 
 
@@ -83,6 +85,10 @@ def parse_notebook(text: str) -> Any:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 _ = cell.source.strip(), "" in cell.metadata.get("tags", [])
+    except NotebookError:
+        raise
+    except _ODD_LAYOUT as error:
+        raise NotebookError("is no notebook: it is JSON, but not laid out as a notebook") from error
     except Exception as error:  # what the file holds may break the reader anywhere
         reason = str(error) or type(error).__name__
         raise NotebookError(f"is no notebook: {one_line(reason, 120)}") from error
@@ -201,7 +207,7 @@ class NotebookKernel:
                 break
         answer = content.get("user_expressions", {}).get("answer", content)
         if answer["status"] != "ok":
-            raise NotebookError(one_line(f"{answer.get('ename')}: {answer.get('evalue')}", 200))
+            raise NotebookError(_error_line(answer.get("ename"), answer.get("evalue")))
         return answer["data"][_MIME]["value"]
 
     def _require_python(self) -> None:
@@ -230,8 +236,12 @@ def _kernel_name(notebook: Any) -> str:
     """The kernel that a notebook names; like Jupyter, the usual one for a notebook that names none."""
     name = notebook.metadata.get("kernelspec", {}).get("name") or DEFAULT_KERNEL
     if not isinstance(name, str):
-        raise TypeError(f"the name of its kernel is {name!r}")
+        raise NotebookError(f"is no notebook: the name of its kernel is {one_line(repr(name), 80)}")
     return name
+
+
+def _error_line(name: str, message: str) -> str:
+    return one_line(f"{name}: {message}" if message else name, 200)
 
 
 def _how_it_ended(code: int | None) -> str:

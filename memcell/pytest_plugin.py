@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--memcell-limit",
         type=_as_written("size"),
         metavar="SIZE",
-        help="what a notebook's kernel may peak at: 2GB",
+        help="what a notebook's kernel and its child processes may peak at: 2GB",
     )
     group.addoption(
         "--memcell-timeout",

@@ -34,6 +34,10 @@ logger = logging.getLogger("memcell")
 
 #: Cells that look at the last error, and need its variables.
 _LOOKS_AT_ERROR = re.compile(r"\s*%?(debug|tb|pdb|xmode|memtop)\b")
+#: Cells that only ask memcell something: a line magic of its own, maybe below comments.
+_ASKS_MEMCELL = re.compile(
+    r"(?:\s*#.*\n)*\s*%?mem(?:clean|leaks|limit|postmortem|procs|top|watch)(?:[ \t]+[-#\w].*)?\s*"
+)
 #: A cell that keeps or peaks above this is worth a line.
 NOTABLE_BYTES = 32 * MIB
 
@@ -251,8 +255,13 @@ class Hooks:
         if entry.options is not None and entry.options.clean:
             self._guarded("cleaning", self._clean, entry.options)
         if not self._stacks.entries:
-            self._guarded("explaining", self._session.follow, run)
+            self._guarded("explaining", self._follow, entry.run.source, run)
         self._after_outermost(run)
+
+    def _follow(self, source: str, run: Run) -> None:
+        # What memcell itself needs at first is no leak of the user's; but who checks a notebook checks every cell.
+        if self._session.leaks.is_thorough or not _ASKS_MEMCELL.fullmatch(source):
+            self._session.follow(run)
 
     def _after_outermost(self, run: Run | None) -> None:
         """What the settings want after a cell, unless it ran inside another."""

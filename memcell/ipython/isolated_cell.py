@@ -22,6 +22,7 @@ from IPython.core.display_trap import DisplayTrap
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from traitlets.config import Config
 
+from memcell.errors import error_words
 from memcell.protect.isolate import refuse_input
 from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpack
 from memcell.session import get_session
@@ -192,7 +193,7 @@ class _Tracebacks:
         if self._last is not None and self._last[0] in (error, str(error)):
             return self._last[3]
         self.flush()
-        return [f"{type(error).__name__}: {error}"]
+        return [error_words(error)]
 
 
 def _drop_hooks(shell: InteractiveShell) -> None:
@@ -329,7 +330,7 @@ def _deliver(values: dict[str, Any], relay: Relay, is_known: Callable[[object], 
     try:
         packed = pack(values, is_known)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return error_words(error)
     relay("kept", packed)
     reason: str | None = receive(relay.connection)
     return reason

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from memcell.errors import IsolatedCellDied, IsolatedCellError, IsolationError, MemcellError
+from memcell.errors import IsolatedCellDied, IsolatedCellError, IsolationError, MemcellError, error_words
 from memcell.ipython.isolated_cell import CellOrder, is_isolated, run_forked
 from memcell.ipython.shown import raise_shown
 from memcell.ipython.stopping import is_in_event_loop
@@ -180,7 +180,7 @@ class _Conversation:
         try:
             values = unpack(packed)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = error_words(error)
         else:
             self._shell.user_ns.update(values)
             self.kept += values
@@ -190,7 +190,7 @@ class _Conversation:
         self.lost[name] = reason
 
     def _on_failed(self, name: str, text: str, lines: list[str], packed: Packed | None) -> None:
-        error: BaseException = IsolatedCellError(f"{name}: {text}")
+        error: BaseException = IsolatedCellError(f"{name}: {text}" if text else name)
         if name in ("KeyboardInterrupt", "CancelledError"):
             error = KeyboardInterrupt(text)
         elif packed is not None:
@@ -244,7 +244,7 @@ def _pack_reachable(shell: InteractiveShell, source: str) -> tuple[Packed, list[
                 pack(value)
             except Exception as error:
                 del values[name]
-                left_out.append(f"{name} ({type(error).__name__}: {error})")
+                left_out.append(f"{name} ({error_words(error)})")
         return pack(values), left_out
 
 
@@ -269,4 +269,4 @@ def _number(shell: InteractiveShell) -> int:
 
 
 def _raise_line(error: MemcellError) -> NoReturn:
-    raise_shown(error, [f"{type(error).__name__}: {error}"])
+    raise_shown(error, [error_words(error)])

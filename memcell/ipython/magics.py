@@ -14,6 +14,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from memcell import arguments
 from memcell.errors import MemcellError
 from memcell.ipython.deep import DeepCleaning, Reach
+from memcell.ipython.semicolon import Semicolon
 from memcell.ipython.watching import (
     WatchOptions,
     check_limit,
@@ -241,7 +242,8 @@ class MemcellMagics(Magics):
         if options.isolate and (self._hooks.is_isolating or _is_isolated()):
             self._isolate(cell, options.keep)
             return None
-        result = self._shell.run_cell(f"%%memwatch {line}\n{cell}")
+        with Semicolon(self._shell, cell):
+            result = self._shell.run_cell(f"%%memwatch {line}\n{cell}")
         self._hooks.note_failure(result.error_before_exec or result.error_in_exec)
         return None
 

@@ -95,7 +95,7 @@ class Memtop:
         return {roots[index].name: _entry(sizing.sizes[index], held.get(index, Held()), places) for index in chosen}
 
     def _sizing(self, roots: list[Root]) -> Sizing:
-        return Sizing(roots, fences=self._fences(), deadline_s=SIZING_S)
+        return Sizing(roots, fences=[*self._fences(), *_streams(roots)], deadline_s=SIZING_S)
 
     def _held(self, chosen: list[int], roots: list[Root], sizing: Sizing) -> dict[int, Held]:
         # Of what is small it does not matter who holds it.
@@ -135,6 +135,12 @@ class Memtop:
 
         namespaces = {id(shell.user_ns): "{}", id(shell.user_ns_hidden): "", id(shell.user_ns.get("_oh")): "Out[{}]"}
         return find_holders(values, known_name=known_name, namespaces=namespaces, deadline_s=HOLDERS_S)
+
+
+def _streams(roots: Sequence[Root]) -> list[object]:
+    """What threads and log handlers write to, if it is no variable: a kernel's lead to much that is the kernel's."""
+    variables = {id(root.value) for root in roots}
+    return [stream for stream in (sys.stdout, sys.stderr) if id(stream) not in variables]
 
 
 def _is_large(size: ObjectSize) -> bool:

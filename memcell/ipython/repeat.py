@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
+from memcell.errors import error_words
 from memcell.ipython.hooks import Asked, Hooks
 from memcell.ipython.progress import Progress
+from memcell.ipython.semicolon import Semicolon
 from memcell.ipython.shown import raise_shown
 from memcell.ipython.silence import Silence
 from memcell.ipython.stopping import is_in_event_loop
@@ -70,6 +72,7 @@ class Repeat:
         self._top: Top | None = None
         self._wanted = options.repeat or 1
         self._silence = Silence(shell)
+        self._semicolon = Semicolon(shell, cell)
         self._progress: Progress | None = None
         self._runs: list[Run] = []
         self._key = ""
@@ -162,10 +165,7 @@ class Repeat:
         self._hooks.expect(Asked(options, lambda: setattr(self._shell, "execution_count", before), self._note))
         self._shell.execution_count = self._number
         try:
-            if self._runs:
-                with self._silence:
-                    yield
-            else:
+            with self._semicolon, self._silence if self._runs else nullcontext():
                 yield
         finally:
             if not self._is_reported:
@@ -215,6 +215,7 @@ class Repeat:
         if not self._is_reported:
             self._is_reported = True
             self._silence.end()
+            self._semicolon.end()
             if not self._has_ended and result is not None:  # a loop that was interrupted forgets what it ran
                 self._error = result.error_in_exec
             self._report()
@@ -263,5 +264,5 @@ class Repeat:
 
     def _why(self) -> str:
         if self._error is not None:
-            return f"{type(self._error).__name__}: {self._error}"
+            return error_words(self._error)
         return "" if self._is_told else "no measurement: memcell was unloaded, or its measuring is switched off"

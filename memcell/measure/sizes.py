@@ -26,6 +26,8 @@ from memcell.records.sized import ObjectSize
 WORTH_SAYING_BYTES = 64 << 10
 #: Of what a root holds, the share that makes deleting it pointless if it is all held elsewhere too.
 _NEARLY_ALL = 0.9
+#: A part in common that is small beside the whole is worth saying from this on: deleting gives nearly all back.
+_PART_BYTES = 512 << 10
 #: Arrays below this count as part of their object: they are not compared by address.
 _SMALL_BLOCK_BYTES = 4 << 10
 #: Objects that are counted before the clock is looked at: some two milliseconds.
@@ -213,13 +215,14 @@ class Sizing:
         if self._root_of.get(id(value)) == owner:
             self._accounts[owner].root_held_by.add(number)
         account = self._accounts[number]
-        if account.shared.get(owner, 0) >= WORTH_SAYING_BYTES:
+        common_bytes = account.shared.get(owner, 0)
+        if common_bytes >= _PART_BYTES:
             account.shared_seen.pop(owner, None)
             return
         seen = account.shared_seen.setdefault(owner, set())
-        if id(value) not in seen:
+        if id(value) not in seen and (common_bytes < WORTH_SAYING_BYTES or self._clock() < self._until):
             seen.add(id(value))
-            account.shared[owner] = account.shared.get(owner, 0) + self._size_up_to(value, WORTH_SAYING_BYTES)
+            account.shared[owner] = common_bytes + self._size_up_to(value, _PART_BYTES)
 
     def _size_up_to(self, value: object, enough_bytes: int) -> int:
         """The size of an object with what it holds, or more than enough of it."""
@@ -262,7 +265,8 @@ class Sizing:
             holders = {other for other, common in shared[number].items() if common >= _NEARLY_ALL * reach}
             holders |= account.root_held_by
             worth = reach >= WORTH_SAYING_BYTES
-            partly = [n for n, common in shared[number].items() if common >= WORTH_SAYING_BYTES and n not in holders]
+            least = min(_PART_BYTES, max(WORTH_SAYING_BYTES, (1 - _NEARLY_ALL) * reach))
+            partly = [n for n, common in shared[number].items() if common >= least and n not in holders]
             sizes.append(
                 ObjectSize(
                     name=root.name,

@@ -32,7 +32,7 @@ class CheckOptions:
 
     Attributes:
         reruns: How often each cell is run again.
-        limit_bytes: What no run's peak may pass; None for no limit.
+        limit_bytes: What no run's peak may pass, that of the kernel and its children; None for no limit.
         timeout_s: How long one run of a cell may take; None for ever.
         kernel: Another kernel than the notebook's own.
         strict: Cells that cannot be re-run, or stay undecided, fail the check too.
@@ -92,7 +92,7 @@ class CellCheck:
 
     @property
     def peak_bytes(self) -> int:
-        """The highest level of the kernel in any of its runs; 0 if it never ran."""
+        """The highest level of the kernel alone in any of its runs; 0 if it never ran."""
         return max((run.peak_bytes for run in self.runs), default=0)
 
     @property
@@ -101,9 +101,24 @@ class CellCheck:
         peaks = [run.peak_bytes for run in self.runs]
         return peaks.index(max(peaks)) + 1 if peaks else None
 
+    @property
+    def highest_run(self) -> Run | None:
+        """The run with the highest peak of the kernel and its child processes together."""
+        return max(self.runs, key=total_peak_bytes, default=None)
+
+    @property
+    def total_peak_bytes(self) -> int:
+        """The peak of that run, 0 if the cell never ran: what a limit is for."""
+        return 0 if self.highest_run is None else total_peak_bytes(self.highest_run)
+
+    @property
+    def total_peak_run(self) -> int | None:
+        """Which of its runs that was, from 1 on."""
+        return None if self.highest_run is None else self.runs.index(self.highest_run) + 1
+
     def is_above(self, limit_bytes: int | None) -> bool:
         """Whether one of its runs passed a limit."""
-        return limit_bytes is not None and self.peak_bytes > limit_bytes
+        return limit_bytes is not None and self.total_peak_bytes > limit_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and the derived ones as plain values for JSON."""
@@ -113,6 +128,8 @@ class CellCheck:
             "leaks": self.leaks,
             "peak_bytes": self.peak_bytes,
             "peak_run": self.peak_run,
+            "total_peak_bytes": self.total_peak_bytes,
+            "total_peak_run": self.total_peak_run,
         }
 
 
@@ -170,6 +187,11 @@ def status_of(checks: Sequence[NotebookCheck]) -> int:
     return max((check.status for check in checks), default=OK)
 
 
+def total_peak_bytes(run: Run) -> int:
+    """The peak of a run with that of its child processes, which may have been at another moment."""
+    return run.peak_bytes + run.children_peak_bytes
+
+
 def reruns_wanted(verdict: Verdict | None, reruns: int) -> int:
     """How many more re-runs to make after ``reruns``, before a verdict stands.
 
@@ -187,5 +209,5 @@ def with_limit(verdict: Verdict, runs: Sequence[Run], limit_bytes: int | None) -
     """The verdict with the runs that are left until the limit of the check, where it has one, and not the machine's."""
     if limit_bytes is None or verdict.kind != "growing" or not runs:
         return verdict
-    left_bytes = max(0, limit_bytes - runs[-1].peak_bytes)
+    left_bytes = max(0, limit_bytes - total_peak_bytes(runs[-1]))
     return replace(verdict, runs_until_limit=left_bytes // max(1, verdict.bytes_per_run))

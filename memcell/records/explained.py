@@ -61,6 +61,7 @@ class Verdict:
         levels: What the runs added up to, one level a run, in bytes from 0: for a sparkline.
         culprits: What holds the growth, the largest share first.
         note: What a person should know beside it, such as that one more run is needed to name the culprit.
+        number: The number of its last run, as of ``Out[3]``; of a labelled block its how-many-eth run that was.
     """
 
     cell: str
@@ -74,6 +75,7 @@ class Verdict:
     levels: tuple[int, ...] = ()
     culprits: tuple[Culprit, ...] = ()
     note: str = ""
+    number: int | None = None
 
     @property
     def holders(self) -> tuple[Culprit, ...]:

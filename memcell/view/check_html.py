@@ -59,7 +59,7 @@ def _row(cell: CellCheck, check: NotebookCheck) -> str:
         f'<span style="color:{colour};font-weight:600">{"<br>".join(map(escape, words))}</span>',
         curve(cell),
         str(len(cell.runs)),
-        format_round(cell.peak_bytes) if cell.runs else "",
+        format_round(cell.total_peak_bytes) if cell.runs else "",
     )
     figures = "".join(f'<td style="{_CELL};white-space:nowrap">{field}</td>' for field in fields)
     return f'<tr>{figures}<td style="{_CELL}">{_details(cell, check)}</td></tr>'

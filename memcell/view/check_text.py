@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from memcell.records.checked import CellCheck, CheckOptions, NotebookCheck, Problem
 from memcell.records.explained import Verdict
-from memcell.units import format_bytes, format_duration, format_round
+from memcell.units import MIB, format_bytes, format_duration, format_round
 from memcell.view import phrases
 
 _LABEL_WIDTH = 60
@@ -73,9 +73,11 @@ def leak_words(verdict: Verdict) -> list[str]:
 def above_limit(cell: CellCheck, options: CheckOptions) -> str:
     """Which run passed the limit, and how far."""
     limit_bytes = options.limit_bytes or 0
-    over = format_bytes(cell.peak_bytes - limit_bytes)
+    over = format_bytes(cell.total_peak_bytes - limit_bytes)
+    children_bytes = 0 if cell.highest_run is None else cell.highest_run.children_peak_bytes
+    part = f", {format_bytes(children_bytes)} of it in child processes" if children_bytes >= MIB else ""
     return (
-        f"run {cell.peak_run} peaked at {format_bytes(cell.peak_bytes)}: "
+        f"run {cell.total_peak_run} peaked at {format_bytes(cell.total_peak_bytes)}{part}: "
         f"{over} above the limit of {format_bytes(limit_bytes)}"
     )
 
@@ -122,7 +124,7 @@ def summary(checks: Sequence[NotebookCheck]) -> str:
     elif strict and any(check.doubtful for check in checks):
         found += "; strict, so that fails"
     size = f"{phrases.count(len(checks), 'notebook')}, {phrases.count(len(cells), 'cell')}"
-    highest = max((cell.peak_bytes for cell in cells), default=0)
+    highest = max((cell.total_peak_bytes for cell in cells), default=0)
     peak = f", highest peak {format_round(highest)}" if highest else ""
     return f"{size}: {found}{peak}, {format_duration(sum(check.duration_s for check in checks))}"
 

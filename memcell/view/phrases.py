@@ -140,6 +140,15 @@ def notice_words(notice: Notice) -> str:
     return f"memcell: {format_bytes(max(0, notice.report.freed_bytes))} freed, {notice.why}"
 
 
+def labels(verdicts: Sequence[Verdict], width: int = 36) -> list[str]:
+    """What to call each of several cells; where two would be called the same, with the number of the last run."""
+    words = [one_line(verdict.label, width) for verdict in verdicts]
+    return [
+        label if verdict.number is None or words.count(label) == 1 else f"[{verdict.number}] {label}"
+        for verdict, label in zip(verdicts, words, strict=True)
+    ]
+
+
 def per_run(verdict: Verdict) -> str:
     """What a growing cell adds with each run, and where: ``+7.6 MiB``, ``+25.5 MiB children``."""
     if verdict.kind != "growing":

@@ -139,7 +139,7 @@ def verdicts(found: Sequence[Verdict]) -> Table:
         column("limit in", (phrases.runs_left(verdict) for verdict in found), figures=True),
         column("sure", (f"{verdict.confidence:.0%}" if verdict.confidence else "" for verdict in found), figures=True),
         column("curve", (phrases.sparkline(verdict.levels, 12) for verdict in found)),
-        column("cell", (phrases.one_line(verdict.label, 36) for verdict in found)),
+        column("cell", phrases.labels(found)),
         column("held by", (phrases.held_by(verdict) for verdict in found), prose=True),
     )
     fixes = dict.fromkeys(fix for verdict in found for fix in verdict.fixes)

@@ -164,6 +164,22 @@ def test_a_limit_that_is_passed_is_named_with_cell_and_run(folder):
     assert folder.check("big.ipynb", "--limit", "1GB")[0] == 0
 
 
+def test_a_child_process_counts_for_the_limit(folder):
+    child = "import time; held = bytearray(b'x') * 200_000_000; print(flush=True); time.sleep(1)"
+    folder.notebook(
+        "parent.ipynb",
+        "import subprocess, sys",
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); child.communicate();",
+    )
+    status, out, _ = folder.check("parent.ipynb", "--limit", "200MB", "--json")
+    document = json.loads(out)
+    cell = document["notebooks"][0]["cells"][1]
+    assert (status, cell["above_limit"]) == (1, True)
+    assert cell["peak_bytes"] < 200_000_000 < cell["total_peak_bytes"] < 500_000_000
+    assert not document["notebooks"][0]["cells"][0]["above_limit"]
+
+
 def test_a_cell_that_fails_only_when_it_is_run_again_is_no_leak(folder):
     folder.notebook("once.ipynb", "data = {'a': 1}", "del data['a']", "x = 1")
     status, out, _ = folder.check("once.ipynb")
@@ -249,7 +265,10 @@ def test_a_cell_that_leaves_the_kernel_busy_is_named(folder):
     [
         ("{not json", "is no notebook: Notebook does not appear to be JSON"),
         ("", "is no notebook: "),
-        ("[1, 2]", "is no notebook: "),
+        ("[1, 2]", "is no notebook: it is JSON, but not laid out as a notebook"),
+        ('"x"', "is no notebook: it is JSON, but not laid out as a notebook"),
+        ("3", "is no notebook: it is JSON, but not laid out as a notebook"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}', "it is JSON, but not laid out as a"),
         ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "is no notebook: "),
         (
             '{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": 5}}, "cells": []}',
@@ -357,6 +376,16 @@ def test_interrupted_it_says_what_is_known_and_takes_the_kernel_down(folder, sen
     assert (process.returncode, err) == (130, "")
     assert "fine.ipynb · kernel python3 · 1 code cell\n  cell 1   steady" in out
     assert out.splitlines()[-1].startswith("2 notebooks, 3 cells: nothing leaks; interrupted")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_has_enough_ends_it_and_the_kernel_quietly(folder, options):
+    folder.notebook("fine.ipynb", "x = 1", "y = 1")
+    process = folder.start(*options, "fine.ipynb", "fine.ipynb")
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=180)
+    assert (process.returncode, err) == (128 + signal.SIGPIPE, "")
 
 
 def test_all_that_a_notebook_started_is_gone_at_the_end(folder):

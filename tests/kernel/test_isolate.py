@@ -136,6 +136,7 @@ def test_an_error_is_shown_once_with_its_lines(isolate):
         ("x = = 3", "IsolatedCellError", "SyntaxError: invalid syntax"),
         ("class Own(Exception): pass\nraise Own('mine')", None, "mine"),
         ("sys.exit(3)", "IsolatedCellError", "SystemExit: 3"),
+        ("raise SystemExit", "IsolatedCellError", "SystemExit"),
         ("input('?')", "IsolationError", "nobody can be asked in an isolated cell"),
         ("from getpass import getpass\ngetpass()", "IsolationError", "nobody can be asked in an isolated cell"),
         ("np.ones(2**58)", None, "Unable to allocate"),
@@ -146,6 +147,7 @@ def test_errors_of_all_kinds(isolate, code, ename, says):
     assert result.status == "error"
     (error,) = result.contents("error")
     assert says in error["evalue"]
+    assert not error["evalue"].endswith(": ")
     assert ename is None or error["ename"] == ename
 
 

@@ -73,6 +73,39 @@ def test_without_a_re_run_it_says_what_to_do(shell, capsys):
     assert "no cell was run twice yet" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("above", ["", "# what leaks?\n"])
+def test_cells_that_only_ask_memcell_are_in_the_history_alone(shell, session, runs, above):
+    asked = ["%memleaks", "%memtop 20", "%memprocs", "%memclean -q gc", "%memlimit  ", "%mempostmortem --list"]
+    for magic in asked:
+        rerun(shell, above + magic, 2)
+    if not above:
+        rerun(shell, "memtop 20", 2)  # without the %, as the shell allows
+    assert memcell.leaks() == []
+    recorded = [run.source_line for run in runs][: 2 * len(asked) : 2]
+    assert recorded == [above.strip() or magic.strip() for magic in asked]
+    shell.user_ns["memtop"] = [1]
+    for other in ("%memtop\nx = 1", "memtop = [1]", "memtop[0]", "x = 5 if memtop else 6", "%memtopx = 1", "%time 1"):
+        shell.run_cell(other)
+        shell.run_cell(other)
+        assert len(memcell.leaks()) == 1, other
+        session.leaks.clear()
+
+
+def test_in_a_check_memcells_magics_are_judged_as_other_cells_are(shell, session):
+    session.leaks.be_thorough()
+    rerun(shell, "%memleaks", 2)
+    assert [verdict.label for verdict in memcell.leaks()] == ["%memleaks"]
+
+
+def test_cells_of_the_same_text_are_told_apart_by_their_last_run(shell, runs, capsys):
+    for cell, source in [("a", "x = 1")] * 2 + [("b", "x = 1")] * 2 + [("c", "y = 1")] * 2:
+        shell.run_cell(source, store_history=True, cell_id=cell).raise_error()
+    capsys.readouterr()
+    shell.run_cell("%memleaks").raise_error()
+    rows = capsys.readouterr().out.splitlines()[2:5]
+    assert {re.search(r"(\[\d+\] )?. = 1", row)[0] for row in rows} == {"[2] x = 1", "[4] x = 1", "y = 1"}
+
+
 def test_a_mistake_is_said_in_one_line(shell, capsys):
     shell.run_cell("%memleaks all")
     assert "unknown argument 'all'" in capsys.readouterr().err

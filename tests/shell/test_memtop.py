@@ -87,6 +87,17 @@ def test_what_the_last_error_holds(shell, look):
     assert 20_000_000 < rows["sys.last_traceback"].size_bytes < 30_000_000
 
 
+def test_what_leads_to_the_stream_of_errors_shares_nothing_by_it(shell, look, monkeypatch):
+    stream = types.SimpleNamespace(write=len, flush=dict, session="x" * 2_000_000)
+    monkeypatch.setattr(sys, "stderr", stream)
+    run(shell, "import sys\none = [sys.stderr, 'y' * 300_000]; two = [sys.stderr, 'z' * 300_000]\nlog = sys.stderr")
+    assert look()["one"].freed_by_del == "part"  # a variable of the user's
+    run(shell, "del log")
+    rows = look()
+    assert rows["one"].freed_by_del == rows["two"].freed_by_del == "all"
+    assert rows["one"].size_bytes < 400_000
+
+
 def test_variables_from_before_memcell_was_loaded_are_there(bare_shell, session):
     run(bare_shell, "early = 'x' * 10_000_000", "%load_ext memcell")
     try:

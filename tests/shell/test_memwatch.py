@@ -210,6 +210,14 @@ def test_called_by_name(shell, runs, capsys):
     assert runs[0].source_line == "x = 1"
 
 
+def test_below_another_magic_a_semicolon_holds_the_value_back(shell, capsys):
+    run(shell, "%%time\n%%memwatch -q\n'a value'").raise_error()
+    assert "a value" in capsys.readouterr().out
+    run(shell, "%%time\n%%memwatch -q\n'a value';").raise_error()
+    assert "a value" not in capsys.readouterr().out
+    assert "quiet" not in vars(shell.displayhook)
+
+
 def test_called_by_name_inside_a_cell(shell, runs, capsys):
     shell.user_ns["shell"] = shell
     run(shell, "shell.run_cell_magic('memwatch', '', 'x = 1')").raise_error()

@@ -70,6 +70,39 @@ def test_only_the_first_run_shows_itself(shell, runs, capsys):
     assert shell.user_ns["n"] == 4
 
 
+class Formatted:
+    """A value that counts how often it is formatted."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __repr__(self) -> str:
+        self.times += 1
+        return "the value"
+
+
+@pytest.mark.parametrize("above", ["", "import asyncio\nawait asyncio.sleep(0)\n"], ids=["plain", "await"])
+def test_a_semicolon_holds_the_value_back_in_every_run(shell, capsys, above):
+    value = shell.user_ns["value"] = Formatted()
+    run(shell, f"%%memwatch -q --repeat 3\n{above}value;").raise_error()
+    assert value.times == 0
+    assert shell.user_ns["Out"] == {}
+    assert capsys.readouterr().out == ""
+    run(shell, f"%%memwatch -q --repeat 3\n{above}value  # ;").raise_error()
+    assert value.times == 3
+    assert set(shell.user_ns["Out"]) == {2}
+    run(shell, f"value;\nshell = get_ipython()\n{above}value")  # nothing is left of it
+    assert value.times == 4
+
+
+def test_a_cell_that_a_repeated_one_runs_has_a_semicolon_of_its_own(shell, capsys):
+    shell.user_ns["value"] = value = Formatted()
+    run(shell, "%%memwatch -q --repeat 3\nresult = get_ipython().run_cell('value', store_history=True);").raise_error()
+    assert value.times == 3
+    run(shell, "%%memwatch -q --repeat 3\nresult = get_ipython().run_cell('value;', store_history=True)").raise_error()
+    assert value.times == 3
+
+
 def test_the_histories_do_not_grow_and_the_series_is_that_of_the_cell(shell, runs, capsys):
     run(shell, "x = [1]\nx")
     run(shell, "%%memwatch --repeat 5\nx = [1]\nx", cell_id=None)
@@ -137,6 +170,21 @@ def test_a_first_run_that_fails_has_no_verdict(shell, capsys):
     assert not run(shell, "%%memwatch --repeat 3\nx = = 1").success
 
 
+@pytest.mark.filterwarnings("ignore:To exit")  # the shell's own word on it
+@pytest.mark.parametrize(
+    ("raised", "said"), [("SystemExit", "SystemExit"), ("SystemExit(3)", "SystemExit: 3"), ("KeyError()", "KeyError")]
+)
+def test_an_error_without_a_message_is_its_class_alone(shell, capsys, raised, said):
+    run(shell, f"%%memwatch --repeat 3\nraise {raised}")
+    assert f"run 1 of 3 failed with {said}; no run before it" in capsys.readouterr().out
+
+
+def test_an_error_whose_message_cannot_be_read(shell, capsys):
+    shell.run_cell("class Odd(BaseException):\n    def __str__(self): raise ValueError('odd')")
+    run(shell, "%%memwatch --repeat 3\nraise Odd")
+    assert "failed with Odd (its message cannot be read); no run before it" in capsys.readouterr().out
+
+
 def test_usage_errors_of_later_runs_are_shown(shell, capsys):
     shell.run_cell("n = 0")
     run(shell, "%%memwatch -q --repeat 3\nn += 1\nif n == 2:\n    get_ipython().run_line_magic('memtop', 'nope')")
@@ -163,6 +211,7 @@ def test_ctrl_c_in_a_loop_that_forgets_what_it_ran(shell, runs, capsys):
     result = run(shell, f"%%memwatch --repeat 9\n{cell}")
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
     assert "run 3 of 9 interrupted; this is about the 2 runs before" in capsys.readouterr().out
+    assert "quiet" not in vars(shell.displayhook)
     recorded = len(runs)
     run(shell, "await asyncio.sleep(4)\nprint('heard')").raise_error()
     assert "heard" in capsys.readouterr().out
@@ -207,6 +256,10 @@ def test_called_by_name_and_below_another_magic(shell, runs, capsys):
     run(shell, "%%time\n%%memwatch --repeat 3\ny = 1").raise_error()
     assert [run.source_line for run in runs][3:] == ["y = 1", "y = 1", "y = 1", "%%time"]
     assert capsys.readouterr().out.count("3 of 3 runs") == 2
+    run(shell, "%%time\n%%memwatch -q --repeat 3\n'a value'")
+    assert "a value" in capsys.readouterr().out
+    run(shell, "%%time\n%%memwatch -q --repeat 3\n'a value';")
+    assert "a value" not in capsys.readouterr().out
 
 
 def test_a_logging_handler_made_in_a_later_run_writes_afterwards(shell, capsys):
@@ -235,10 +288,11 @@ def test_everything_is_as_before_afterwards(shell):
             shell.display_pub,
             shell.display_trap.hook,
             "showtraceback" in vars(shell),
+            "quiet" in vars(shell.displayhook),
         )
 
     before, names = places(), set(shell.user_ns)
-    for cell in ("x = 1", "1/0", "x = = 1"):
+    for cell in ("x = 1;", "1/0", "x = = 1", "raise KeyboardInterrupt"):
         run(shell, f"%%memwatch -q --repeat 3\n{cell}")
     assert places() == before
     assert {name for name in set(shell.user_ns) - names if not name.startswith("_")} == {"x"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from memcell.records.checked import CellCheck, CheckOptions, NotebookCheck
@@ -35,10 +36,13 @@ def make_verdict(kind: Any, **values: Any) -> Verdict:
     return Verdict(kind=kind, **{**fields, **values})
 
 
-def make_cell(verdict: Verdict | None, *, peaks: tuple[int, ...] = (200,), **values: Any) -> CellCheck:
-    """A cell; ``peaks`` are those of its runs in MiB."""
+def make_cell(
+    verdict: Verdict | None, *, peaks: tuple[int, ...] = (200,), children: int = 0, **values: Any
+) -> CellCheck:
+    """A cell; ``peaks`` are those of its runs in MiB, ``children`` that of the child processes in the last one."""
     fields: dict[str, Any] = {"number": 1, "index": 0, "key": "a", "label": "pkg.load(1)", "state": "checked"}
     runs = tuple(make_run(number, before=100, kept=0, peak=peak - 100) for number, peak in enumerate(peaks, 1))
+    runs = (*runs[:-1], replace(runs[-1], children_peak_bytes=children * MIB))
     return CellCheck(runs=runs, verdict=verdict, **{**fields, **values})
 
 

@@ -62,6 +62,19 @@ def test_the_worst_status_wins():
     assert status_of([broken, interrupted]) == 130
 
 
+def test_child_processes_count_for_the_limit():
+    cell = make_cell(make_verdict("steady"), peaks=(500, 400), children=200)
+    assert (cell.peak_bytes, cell.peak_run) == (500 * MIB, 1)
+    assert (cell.total_peak_bytes, cell.total_peak_run) == (600 * MIB, 2)
+    assert make_check(cell, limit_bytes=600 * MIB).status == 0
+    assert make_check(cell, limit_bytes=600 * MIB - 1).status == 1
+    lines = check_text.cell_lines(cell, CheckOptions(limit_bytes=550 * MIB))
+    assert lines[1].strip() == (
+        "run 2 peaked at 600.0 MiB, 200.0 MiB of it in child processes: 50.0 MiB above the limit of 550.0 MiB"
+    )
+    assert with_limit(make_verdict("growing"), cell.runs, 680 * MIB).runs_until_limit == 10
+
+
 @pytest.mark.parametrize(
     ("kind", "levels", "wanted"),
     [

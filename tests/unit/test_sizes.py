@@ -72,6 +72,17 @@ def test_a_part_that_two_containers_share_is_told_however_small_its_handle():
     assert found["second"].part_held_by == ("first",)
 
 
+@pytest.mark.parametrize(
+    ("own", "part", "is_told"),
+    [(MIB, 40_000, False), (3 * MIB, 200_000, False), (3 * MIB, 400_000, True), (9 * MIB, MIB // 2, True)],
+)
+def test_a_part_is_told_if_it_is_large_or_a_tenth_of_the_whole(own, part, is_told):
+    handle = [{"k": text(part)}]
+    found = sizes_of(first=[handle, text(own)], second=[[handle], text(own + 1)])
+    assert found["first"].part_held_by == (("second",) if is_told else ())
+    assert found["second"].part_held_by == (("first",) if is_told else ())
+
+
 def test_small_constants_in_common_are_not_worth_saying():
     found = sizes_of(first=[5, "a key", None] * 100_000, second=[5, "a key", None] * 100_000)
     assert found["first"].part_held_by == found["first"].whole_held_by == ()
