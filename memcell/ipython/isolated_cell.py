@@ -6,6 +6,7 @@ streams. Whatever it shows goes over the connection, and the kernel shows it.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import os
@@ -28,6 +29,8 @@ from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpa
 from memcell.session import get_session
 
 _is_isolated = False
+#: The shell writes the whole tree of such an error to stderr, and did so in the cell.
+_GROUPS: Any = getattr(builtins, "BaseExceptionGroup", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,9 @@ def _run(shell: InteractiveShell, order: CellOrder, connection: Connection, is_k
     error = result.error_before_exec or result.error_in_exec
     relay("payloads", payloads.read_payload())
     if error is not None:
-        relay("failed", type(error).__name__, str(error), errors.take(error), _packed_error(error, is_known))
+        relay("failed", type(error).__name__, _text(error), errors.take(error), _packed_error(error, is_known))
         return
+    errors.flush()
     _send_kept(shell, order.keep, relay, is_known)
     relay("end")
     result.result = None
@@ -140,9 +144,10 @@ class Relay:
 class RelayedStream(io.TextIOBase):
     """``sys.stdout`` or ``sys.stderr`` of an isolated cell."""
 
-    def __init__(self, relay: Relay, name: str, descriptor: int, original: Any) -> None:
+    def __init__(self, relay: Relay, tell: Callable[..., None], name: str, descriptor: int, original: Any) -> None:
         self.name = name
         self._relay = relay
+        self._tell = tell
         self._descriptor = descriptor
         self._original = original
 
@@ -163,7 +168,7 @@ class RelayedStream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._relay.is_of_cell:
-            self._relay("write", self.name, text)
+            self._tell("write", self.name, text)
         else:
             os.write(self._descriptor, text.encode("utf-8", "replace"))
         return len(text)
@@ -173,15 +178,34 @@ class RelayedStream(io.TextIOBase):
 
 
 class _Tracebacks:
-    """The tracebacks that the shell shows. That of the cell's own error is the last, and is the kernel's to show."""
+    """The tracebacks that the shell shows. That of the cell's own error is the kernel's to show.
 
-    def __init__(self, relay: Relay) -> None:
+    Which one that is turns out only later: it is the last that is shown while the cell runs, if the cell fails. So the
+    last one waits until something else is shown, or the cell has ended without an error.
+    """
+
+    def __init__(self, shell: InteractiveShell, relay: Relay) -> None:
+        self._shell = shell
         self._relay = relay
         self._last: tuple[object, str, str, list[str]] | None = None
+        self._depth = 0  # of cells that a cell runs
+        self._is_over = False
+        for event, callback in (("pre_execute", self._begin), ("post_execute", self._end)):
+            shell.events.callbacks[event].insert(0, callback)  # before what shows plots
 
     def show(self, kind: type[BaseException], error: object, lines: list[str]) -> None:
+        shown = (error, kind.__name__, _text(error), list(lines))
+        if self._is_over:
+            self._relay("traceback", *shown[1:])
+            return
         self.flush()
-        self._last = (error, kind.__name__, str(error), list(lines))
+        self._last = shown
+
+    def make_way(self) -> None:
+        """Something else is about to be shown."""
+        # After a SystemExit the shell itself writes a line on how to exit.
+        if not self._is_over and not (self._last and isinstance(self._last[0], SystemExit)):
+            self.flush()
 
     def flush(self) -> None:
         if self._last is not None:
@@ -190,10 +214,28 @@ class _Tracebacks:
 
     def take(self, error: BaseException) -> list[str]:
         """The lines for the error that ended the cell."""
-        if self._last is not None and self._last[0] in (error, str(error)):
+        text = _text(error)
+        if self._last is not None and (self._last[0] is error or self._last[0] == text):
             return self._last[3]
         self.flush()
         return [error_words(error)]
+
+    def _begin(self) -> None:
+        self._depth += 1
+
+    def _end(self) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            if self._shell.last_execution_succeeded:
+                self.flush()
+            self._is_over = True
+
+
+def _text(error: object) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<exception str() failed>"  # as Python's own tracebacks say it
 
 
 def _drop_hooks(shell: InteractiveShell) -> None:
@@ -204,15 +246,15 @@ def _drop_hooks(shell: InteractiveShell) -> None:
 
 def _redirect(shell: InteractiveShell, relay: Relay) -> _Tracebacks:
     """Let everything that the cell shows, in whatever way, go to the kernel."""
-    errors = _Tracebacks(relay)
+    errors = _Tracebacks(shell, relay)
 
     def tell(kind: str, *content: object) -> None:
-        errors.flush()
+        errors.make_way()
         relay(kind, *content)
 
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         original = getattr(sys, name)
-        stream = RelayedStream(relay, name, descriptor, original)
+        stream = RelayedStream(relay, tell, name, descriptor, original)
         setattr(sys, name, stream)
         if hasattr(original, "pub_thread"):  # a kernel's stream, that log handlers may hold
             original.write, original.flush = stream.write, stream.flush
@@ -303,10 +345,11 @@ def _execute(shell: InteractiveShell, order: CellOrder) -> ExecutionResult:
 
 
 def _packed_error(error: BaseException, is_known: Callable[[object], bool]) -> Packed | None:
-    """The error for the kernel to raise; None where it has no such class, or shows it in a way of its own."""
-    if not isinstance(error, Exception) or isinstance(error, SyntaxError):
+    """The error for the kernel to raise; None where it has no such class, or would show it in a way of its own."""
+    if not isinstance(error, Exception) or isinstance(error, (SyntaxError, _GROUPS)):
         return None
     with contextlib.suppress(Exception):
+        str(error)  # the kernel asks for it
         return pack(error.with_traceback(None), is_known)
     return None
 

@@ -17,10 +17,12 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import NoReturn
+
+from memcell.protect.inherited import Inherited, find_executors, renew
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LOOK_FOR_PARENT_S = 1.0
@@ -107,6 +109,7 @@ def fork(main: Callable[[Connection], object]) -> IsolatedProcess:
     ours, theirs = Pipe()
     flush_c_streams()
     parent, is_main_thread = os.getpid(), threading.current_thread() is threading.main_thread()
+    inherited = find_executors()
     try:
         with warnings.catch_warnings():
             # True, and the reason for fork_hazard().
@@ -114,7 +117,7 @@ def fork(main: Callable[[Connection], object]) -> IsolatedProcess:
             pid = os.fork()
         if pid == 0:
             ours.close()
-            _run_forked(main, theirs, parent, is_main_thread=is_main_thread)
+            _run_forked(main, theirs, inherited, parent, is_main_thread=is_main_thread)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # here too: whoever is first
     except BaseException:
@@ -170,7 +173,12 @@ def flush_c_streams() -> None:
 
 
 def _run_forked(
-    main: Callable[[Connection], object], connection: Connection, parent: int, *, is_main_thread: bool
+    main: Callable[[Connection], object],
+    connection: Connection,
+    inherited: Sequence[Inherited],
+    parent: int,
+    *,
+    is_main_thread: bool,
 ) -> NoReturn:
     exit_code = 1
     # A collection would write to, and so copy, every page with objects on it. Not before the fork: in the parent
@@ -186,6 +194,7 @@ def _run_forked(
             signal.signal(number, signal.SIG_IGN)
         _take_precautions(parent, is_main_thread=is_main_thread)
         _use_one_openmp_thread()
+        renew(inherited)
         _keep_to_oneself(connection)
         main(connection)
         flush_c_streams()

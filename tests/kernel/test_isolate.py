@@ -151,6 +151,67 @@ def test_errors_of_all_kinds(isolate, code, ename, says):
     assert ename is None or error["ename"] == ename
 
 
+_SHOW = "try: 1 / 0\nexcept Exception: get_ipython().showtraceback()\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("%run fails.py", ["stream: started\n", "error: division by zero"]),
+        ("%run fails.py\nprint('on')", ["stream: started\n", "error: division by zero", "stream: on\n"]),
+        ("get_ipython().run_cell('1 / 0');", ["error: division by zero"]),
+        (f"{_SHOW}print('on', file=sys.stderr)", ["error: division by zero", "stream: on\n"]),
+        (f"{_SHOW}display('on')", ["error: division by zero", "display_data: "]),
+        ("class Bad:\n    def __repr__(self): raise ValueError('bad')\nBad()", ["error: bad"]),
+        ("%%capture out\n1 / 0", ["error: division by zero"]),
+    ],
+)
+def test_tracebacks_that_do_not_end_the_cell(isolate, kernel, code, shown):
+    kernel.run("with open('fails.py', 'w') as file: file.write('print(\"started\")\\n1 / 0')")
+    result = isolate(code)
+    assert result.status == "ok"
+    assert _shown(result) == shown
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        (
+            f"{_SHOW}print('on')\nraise KeyError(3)",
+            ["error: division by zero", "stream: on\n", "error: 3"],
+        ),
+        ("import matplotlib.pyplot as plt\nplt.plot([1])\n1 / 0", ["display_data: ", "error: division by zero"]),
+        (
+            "class Mute(Exception):\n    def __str__(self): raise ValueError('bad')\nraise Mute()",
+            ["error: Mute: <exception str() failed>"],
+        ),
+    ],
+)
+def test_the_error_of_the_cell_is_shown_once_and_last(isolate, code, shown):
+    result = isolate(code)
+    assert result.status == "error"
+    assert _shown(result) == shown
+    assert "memcell" not in "".join(result.contents("error")[-1]["traceback"])
+
+
+def test_a_group_of_errors_is_shown_once(isolate, kernel):
+    if not kernel.value("hasattr(__builtins__, 'ExceptionGroup')"):
+        return  # before Python 3.11
+    result = isolate("raise ExceptionGroup('both', [ValueError(1), TypeError(2)])")
+    assert result.status == "error"
+    assert result.stderr.count("ValueError: 1") <= 1  # some shells write the whole tree, others show it as any error
+    assert "raise_shown" not in result.stderr
+    (error,) = result.contents("error")
+    assert error["evalue"] == "ExceptionGroup: both (2 sub-exceptions)"
+
+
+def _shown(result):
+    """What a cell showed, in its order."""
+    messages = [message for _, message in result.messages if message["msg_type"] not in ("status", "execute_input")]
+    texts = [message["content"].get("text", message["content"].get("evalue", "")) for message in messages]
+    return [f"{message['msg_type']}: {text}" for message, text in zip(messages, texts, strict=True)]
+
+
 def test_an_unknown_magic_is_one_line(isolate):
     result = isolate("%nope")
     assert result.status == "error"

@@ -71,3 +71,35 @@ def test_in_an_isolated_cell(library, tmp_path):
         result = kernel.run("%%memwatch --isolate -q --keep there\nthere = use()", 120)
         assert result.status == "ok", result.error
         assert kernel.value("there == here") is True
+
+
+_POOLS = """
+import time
+import concurrent.futures
+import loky
+import memcell
+from joblib import Parallel, delayed
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+
+def jobs(): return Parallel(2)(delayed(abs)(-n) for n in range(3))
+def search(): return GridSearchCV(Ridge(), {"alpha": [1, 2]}, n_jobs=2, cv=2).fit([[1], [2], [3], [4]], [1, 2, 3, 4])
+def reusable(): return loky.get_reusable_executor(2).submit(abs, -5).result()
+threads = concurrent.futures.ThreadPoolExecutor(2)
+own = loky.ProcessPoolExecutor(1)
+def all_of_them(): return jobs(), search().best_params_, reusable(), list(threads.map(abs, [-1, -2]))
+"""
+
+
+def test_executors_that_were_used_before(tmp_path):
+    """joblib keeps one for all its users: its threads are not in the fork."""
+    with Kernel(sys.executable, tmp_path) as kernel:
+        kernel.run(f"%load_ext memcell\n{_POOLS}\nhere = all_of_them(); own.submit(abs, 1).result()", 120)
+        result = kernel.run("%%memwatch --isolate -q --keep there\nthere = all_of_them()", 60)
+        assert result.status == "ok", result.error
+        assert kernel.value("there == here") is True
+        assert "make another one here" in kernel.run("%%memwatch --isolate -q\nown.submit(abs, 1).result()").error
+        kernel.run("with memcell.isolated(all_of_them, timeout=60) as isolated: there = isolated(), isolated()", 90)
+        assert kernel.value("there == (here, here)") is True
+        kernel.run("again = all_of_them(), own.submit(abs, 1).result()")
+        assert kernel.value("again == (here, 1)") is True
