@@ -52,5 +52,9 @@ def _rough(value: object, data_size: Callable[[object], int | None], depth: int)
     if kind in _LEAVES or not depth or not value:
         return own_bytes
     elements = value.values() if isinstance(value, dict) else cast("Collection[object]", value)
-    sample = [_rough(element, data_size, depth - 1) for element in islice(elements, _SAMPLE)]
-    return own_bytes + sum(sample) * len(elements) // len(sample)
+    sample = {id(element): element for element in islice(elements, _SAMPLE)}
+    sample_bytes = sum(_rough(element, data_size, depth - 1) for element in sample.values())
+    count = min(_SAMPLE, len(elements))
+    if 2 * len(sample) <= count:
+        return own_bytes + sample_bytes  # it holds a few objects many times, as [0] * 1_000_000 does
+    return own_bytes + sample_bytes * len(elements) // count
