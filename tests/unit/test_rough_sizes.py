@@ -22,7 +22,7 @@ def test_the_largest_come_first_with_what_their_elements_take():
     variables = {
         "small": 1,
         "rows": [bytes(1000) for _ in range(2000)],
-        "table": {n: [bytes(100)] * 10 for n in range(1000)},
+        "table": {n: [bytes(100) for _ in range(10)] for n in range(1000)},
         "text": "x" * 500_000,
     }
     found = rough_sizes(variables, lambda value: None, 3)
