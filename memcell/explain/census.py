@@ -46,6 +46,7 @@ class Grown:
         holds: The dotted name of the class of what was added, if all is of one; of a process, that of its holder.
         of: The dotted name of the class of the object that it is a part of, where that is a library's.
         whole: It is all that the name holds, as the garbage collector sees it.
+        rebound: Another object has the name now.
         module: The module that it is found in; empty for the user's.
         imports: What to import before the name, and memcell's, can be typed.
     """
@@ -62,6 +63,7 @@ class Grown:
     imports: tuple[str, ...] = ()
     of: str = ""
     whole: bool = False
+    rebound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def take_census(
     walk.finish()
     sizes = {found.key: found.size for found in walk.found}
     sizes.update({_first_key(found.name): first for found in walk.found if (first := _first(found)) is not None})
+    sizes.update({_identity_key(found.name): id(found.value) for found in walk.found if not found.module})
     known = previous.sizes.by_hash() if previous is not None else {}
     grown = []
     measured = wholes(
@@ -212,6 +215,7 @@ def _weigh_grown(
             module=found.module,
             imports=_imports(found.module, names),
             of=found.of,
+            rebound=known.get(hash(_identity_key(found.name))) not in (None, id(found.value)),
         )
         # What is inside a container may have grown more than by the entries that it got itself.
         other = grown.get(found.name)
@@ -224,6 +228,10 @@ def _weigh_grown(
 
 def _first_key(name: str) -> str:
     return f"{name}, first"
+
+
+def _identity_key(name: str) -> str:
+    return f"{name}, itself"
 
 
 def _first(found: Found) -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from memcell.explain.census import Census, Grown
 from memcell.explain.fixes import fix_for
+from memcell.explain.names import owner_of, private_steps
 from memcell.records.explained import Culprit
 
 #: A holder of less than this part of the growth explains nothing.
@@ -49,12 +50,12 @@ def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Cul
         return []
     found = grown_in_each(censuses)
     suspects = [_Suspect(tuple(series), total) for series in _with_parts_joined(_without_wholes(found))]
-    suspects = _with_inner(suspects)
+    suspects = _with_inner([*suspects, *_holding_several(suspects)])
     suspects = [one for one in suspects if one.opaque or one.seen_share >= _LEAST_SHARE]
     explained = max((one.seen_share for one in suspects), default=0.0)
     if explained < _EXPLAINED:
         suspects += _holding_whole(found, total)
-    judged = sorted(((one.judge(explained), one) for one in suspects), key=lambda pair: -pair[0].score)
+    judged = sorted(((one.judge(explained), one) for one in suspects), key=_likeliest_first)
     judged = [(judgement, one) for judgement, one in judged if judgement.share >= _LEAST_SHARE]
     return [one.culprit(judgement) for judgement, one in _without_inner(judged)[:_NAMED]]
 
@@ -138,6 +139,33 @@ class _Suspect:
         )
 
 
+def _likeliest_first(judged: tuple[_Judgement, _Suspect]) -> tuple[float, bool, int]:
+    """Of those that are as likely: what stays rather than what each run makes anew, and what a person may touch."""
+    judgement, one = judged
+    return -round(judgement.score, 2), one.series[-1].rebound, private_steps(one.name)
+
+
+def _holding_several(suspects: list[_Suspect]) -> list[_Suspect]:
+    """Who holds several that grew, such as lists by key, each of which explains little; the innermost such holder."""
+    below: dict[str, list[_Suspect]] = {}
+    for one in suspects:
+        owner = owner_of(one.name)
+        while owner:
+            below.setdefault(owner, []).append(one)
+            owner = owner_of(owner)
+    found: dict[str, _Suspect] = {}
+    for owner in sorted(below, key=len, reverse=True):
+        parts = [one for one in below[owner] if not any(_is_inside(one.name, other.name) for other in below[owner])]
+        shares = [one.seen_share for one in parts]
+        is_one_of_many = max(shares) < _EXPLAINED <= sum(shares)
+        if is_one_of_many and not any(_is_inside(inner, owner) for inner in found) and owner not in sys.modules:
+            length = min(len(one.series) for one in parts)
+            kind = "nested dict" if parts[0].name[len(owner)] == "[" else "object"
+            series = [_sum(owner, [one.series[at] for one in parts], kind) for at in range(-length, 0)]
+            found[owner] = _Suspect(tuple(series), parts[0].total_bytes)
+    return list(found.values())
+
+
 def _with_inner(suspects: list[_Suspect]) -> list[_Suspect]:
     """The same, where one that holds several others that grew explains what all of them do."""
     found = []
@@ -188,15 +216,16 @@ def _with_parts_joined(found: list[list[Grown]]) -> list[list[Grown]]:
             joined += several
             continue
         length = min(map(len, several))
-        joined.append([_sum(owner, [series[at] for series in several]) for at in range(-length, 0)])
+        kind = several[0][-1].of
+        joined.append([_sum(owner, [series[at] for series in several], kind) for at in range(-length, 0)])
     return joined
 
 
-def _sum(owner: str, parts: Sequence[Grown]) -> Grown:
+def _sum(owner: str, parts: Sequence[Grown], kind: str) -> Grown:
     return replace(
         parts[0],
         name=owner,
-        kind=parts[0].of,
+        kind=kind,
         before=sum(part.before for part in parts),
         after=sum(part.after for part in parts),
         added_bytes=None if parts[0].added_bytes is None else sum(part.added_bytes or 0 for part in parts),

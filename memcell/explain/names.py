@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ USERS = "__main__."
 #: Longer texts are no keys to type.
 _LONGEST_KEY = 60
 _LONGEST_TUPLE = 4
+#: The last step of a name: a key in brackets, which may be a text with anything in it, or an attribute.
+_LAST_STEP = re.compile(r"""(?:\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\]'"]*)\]|\.\w+)$""")
 _SHELLS = frozenset({"In", "_ih", "_oh", "_dh", "get_ipython", "exit", "quit", "open"})
 
 
@@ -78,3 +81,14 @@ def key_words(key: object) -> str:
 
 def _is_typed(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def owner_of(name: str) -> str:
+    """The name of what holds the thing with this name; empty for what nothing holds."""
+    step = _LAST_STEP.search(name)
+    return name[: step.start()] if step else ""
+
+
+def private_steps(name: str) -> int:
+    """How many parts of a name are meant for nobody else."""
+    return name.count("._")

@@ -236,7 +236,10 @@ class Walk:
     def _see_data(self, value: Any, name: str, _depth: int) -> None:
         kind = type(value)
         is_plain = looking.is_one_of(kind, TEXTS)
-        size = sys.getsizeof(value) if is_plain else self.scale.weigh([value]).seen_bytes
+        if kind is bytearray:  # which takes an eighth more than is in it, and so grows in steps
+            size = len(value)
+        else:
+            size = sys.getsizeof(value) if is_plain else self.scale.weigh([value]).seen_bytes
         if size >= _DATA_BYTES:
             self._note(value, name, looking.class_name(kind), "bytes", size)
         if not is_plain:

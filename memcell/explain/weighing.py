@@ -183,6 +183,8 @@ def _is_made_anew(kind: Any) -> bool:
 
 
 def _size_gauge(kind: type) -> Gauge:
+    if any(looking.class_module(base) == "_ctypes" for base in looking.mro(kind)):
+        return cast(Gauge, looking.module_names(sys.modules.get("_ctypes"))["sizeof"])
     for base in looking.mro(kind):
         found = looking.class_names(base).get("__sizeof__")
         if type(found) is types.MethodDescriptorType:

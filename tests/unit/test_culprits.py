@@ -539,3 +539,55 @@ def test_a_child_process_that_grows_is_named_by_the_variable_that_holds_it() -> 
     (culprit,) = compare(censuses, [3 * MIB] * 2)
     assert (culprit.name, culprit.sizes) == ("__main__.helpers['one']", (MIB, 4 * MIB, 7 * MIB))
     assert (culprit.kind, culprit.fix) == ("child process 4711", "%memprocs --kill 4711")
+
+
+def test_many_lists_by_key_are_the_dictionary_that_holds_them() -> None:
+    """More objects than are followed as a whole, in lists of which each grows a little."""
+
+    class Visit:
+        def __init__(self) -> None:
+            self.page = str(id(self)) * 30
+
+    visits: dict[str, Any] = {f"shop {number}.example": {"/": []} for number in range(20)}
+
+    def run() -> None:
+        for entries in visits.values():
+            entries["/"] += [Visit() for _ in range(400)]
+
+    culprit = _first({"visits": visits}, run, growth=20 * 400 * 600)
+    assert (culprit.name, culprit.fix) == ("__main__.visits", "visits.clear()")
+    assert culprit.share > 0.5
+
+
+def test_who_stays_comes_before_what_each_run_makes_anew() -> None:
+    kept: dict[int, Any] = {}
+    names: dict[str, Any] = {"answers": [], "kept": kept}
+
+    def run() -> None:
+        kept[len(kept)] = _array()
+        names["answers"] = list(kept.values())
+
+    censuses = _censuses(names, run)
+    assert [one.name for one in compare(censuses, [_GROWTH] * 2)] == ["__main__.kept", "__main__.answers"]
+
+
+def test_structures_of_c_count_with_what_is_in_them() -> None:
+    import ctypes
+
+    class Node(ctypes.Structure):
+        pass
+
+    Node._fields_ = [("next", ctypes.POINTER(Node)), ("data", ctypes.c_double * _SIZE)]
+    names: dict[str, Any] = {"head": Node()}
+
+    def run() -> None:
+        node = Node()
+        node.next = ctypes.pointer(names["head"])
+        names["head"] = node
+
+    assert _first(names, run).name == "__main__.head"
+
+
+def test_a_bytearray_grows_with_each_run_though_its_room_does_not() -> None:
+    names: dict[str, Any] = {"received": bytearray(40_000_000)}
+    assert _first(names, lambda: names["received"].extend(bytes(_GROWTH))).name == "__main__.received"
