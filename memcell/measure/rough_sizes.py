@@ -52,5 +52,9 @@ def _rough(value: object, data_size: Callable[[object], int | None], depth: int)
     if kind in _LEAVES or not depth or not value:
         return own_bytes
     elements = value.values() if isinstance(value, dict) else cast("Collection[object]", value)
-    sample = [_rough(element, data_size, depth - 1) for element in islice(elements, _SAMPLE)]
-    return own_bytes + sum(sample) * len(elements) // len(sample)
+    sample = list(islice(elements, _SAMPLE))
+    different = {id(element): element for element in sample}
+    size_bytes = sum(_rough(element, data_size, depth - 1) for element in different.values())
+    # ``[0] * 1000`` holds one object; where some differ, all of the container is taken to be like the sample.
+    times = len(elements) / len(sample) if len(different) > 1 else 1
+    return own_bytes + round(size_bytes * times)

@@ -22,7 +22,7 @@ def test_the_largest_come_first_with_what_their_elements_take():
     variables = {
         "small": 1,
         "rows": [bytes(1000) for _ in range(2000)],
-        "table": {n: [bytes(100)] * 10 for n in range(1000)},
+        "table": {n: [bytes(100) for _ in range(10)] for n in range(1000)},
         "text": "x" * 500_000,
     }
     found = rough_sizes(variables, lambda value: None, 3)
@@ -33,9 +33,14 @@ def test_the_largest_come_first_with_what_their_elements_take():
 
 
 def test_what_a_library_tells_counts():
-    array = object()
-    [found] = rough_sizes({"array": [array] * 4}, lambda value: 100 if value is array else None, 1)
+    arrays = [object() for _ in range(4)]
+    [found] = rough_sizes({"arrays": arrays}, lambda value: 100 if type(value) is object else None, 1)
     assert 400 <= found.size_bytes < 600
+
+
+def test_an_object_that_a_list_holds_many_times_counts_once():
+    [found] = rough_sizes({"zeros": [0] * 100_000}, lambda value: None, 1)
+    assert 800_000 <= found.size_bytes < 801_000
 
 
 def test_objects_that_could_run_code_are_not_asked():
