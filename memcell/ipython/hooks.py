@@ -96,7 +96,6 @@ class Hooks:
         self._deep = deep
         self._stacks = _Stacks()
         self._off: set[str] = set()
-        self._has_looked_for_orphans = False
         self._was_stopped = False
 
     def __enter__(self) -> Hooks:
@@ -262,8 +261,8 @@ class Hooks:
             self._guarded("automatic cleaning", self._relieve_after, run)
         if self._settings.after_run == "reset":
             self._guarded("reset", self._deep.reset)
-        if not self._has_looked_for_orphans:
-            self._has_looked_for_orphans = True
+        if not self._session.has_looked_for_orphans:
+            self._session.has_looked_for_orphans = True
             self._guarded("looking for orphans", self._tell_of_orphans)
 
     def _show(self, entry: _Entry, run: Run, fresh: FreshReport | None) -> None:
