@@ -301,7 +301,7 @@ class Hooks:
         """
         report = self._session.cleaning.clean("traceback", "gc", "trim", automatic=True)
         if report.freed_bytes >= NOTABLE_BYTES:
-            self.tell(Notice("cleaned: what the stopped cell had left", report))
+            self.tell(Notice("cleaned: what the stopped cell left, and what was deleted since", report))
         self._was_stopped = not self._session.limits.has_room()
 
     def _relieve_before(self, source: str, cell: str | None) -> None:

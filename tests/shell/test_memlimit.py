@@ -75,6 +75,15 @@ def test_a_watched_cell_is_stopped_at_its_own_limit(shell, session, runs):
 
 
 @linux
+def test_what_a_stopped_cell_left_is_given_back_before_the_next_and_said(shell, session, capsys):
+    limit = used_mib(session) + 200
+    code = "def fill():\n    data = []\n    while len(data) < 700: data.append(b'x' * (1 << 20))\nfill()"
+    shell.run_cell(f"%%memwatch -q --limit {limit}MiB\n{code}")
+    shell.run_cell("pass")
+    assert " MiB freed, cleaned: what the stopped cell left, and what was deleted since\n" in capsys.readouterr().out
+
+
+@linux
 def test_a_cell_that_caught_the_error_is_told_so(shell, session, runs, capsys):
     limit = used_mib(session) + 200
     code = "data = []\ntry:\n    while len(data) < 700: data.append(b'x' * (1 << 20))\nexcept BaseException:\n    pass"
