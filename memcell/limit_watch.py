@@ -15,7 +15,7 @@ from memcell.measure.process import trim_heap
 from memcell.protect.guard import Guard, Near, Stoppable
 from memcell.protect.stop_levels import stop_bytes
 from memcell.records.protected import Ceiling, LimitInfo, Stop
-from memcell.units import format_bytes
+from memcell.units import format_bytes, format_limit
 
 if TYPE_CHECKING:
     from memcell.measure.limits import LimitReader
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How many variables of a run that is being stopped are named.
 _LARGEST = 3
+#: Nobody means so few bytes: the unit was left out.
+_SLIP_BYTES = 10_000
 
 
 class Relieve(Protocol):
@@ -112,15 +114,25 @@ class LimitWatch:
                 f"a limit works in the main thread only, which alone can be stopped, and this is {thread.name!r};"
                 " leave the limit out to measure only"
             )
+        problem = self.problem(limit_bytes)
+        if problem is not None:
+            raise LimitTooLowError(problem)
+
+    def problem(self, limit_bytes: int) -> str | None:
+        """Why a limit is too low; None if less is in use."""
         used_bytes = self.used_bytes()
         if limit_bytes <= used_bytes:
             trim_heap()  # what was freed and is only kept for later may be much
             used_bytes = self.used_bytes()
-        if limit_bytes <= used_bytes:
-            raise LimitTooLowError(
-                f"a limit of {format_bytes(limit_bytes)} is below the {format_bytes(used_bytes)} that are used already;"
-                " free some (%memtop says what is large) or set a higher one"
-            )
+        if limit_bytes > used_bytes:
+            return None
+        hint = "free some (%memtop says what is large) or set a higher one"
+        if limit_bytes < _SLIP_BYTES:
+            hint = f"did you mean {limit_bytes}MB?"
+        return (
+            f"a limit of {format_limit(limit_bytes)} is below the {format_bytes(used_bytes)} that are used already;"
+            f" {hint}"
+        )
 
     def info(self) -> LimitInfo:
         """The limit, and what happens on the way to it."""

@@ -147,6 +147,8 @@ class Session:
         self._attached: dict[object, Callable[[], None]] = {}
         #: What a person has set in a shell, by its names there: it is the same after memcell was reloaded.
         self.chosen_settings: dict[str, Any] = {}
+        #: Whether a shell has told of what dead kernels left: a reload is no reason to say it again.
+        self.has_looked_for_orphans = False
         self.take_census: TakeCensus | None = None  # a shell knows more names
 
     # Runs

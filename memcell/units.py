@@ -63,6 +63,15 @@ def format_bytes(size: float, *, sign: bool = False) -> str:
     return f"{number:{'+' if sign else ''}.{digits}f} {name}"
 
 
+def format_limit(size: int) -> str:
+    """Write a limit as ``format_bytes`` does, and one so small that it must be a slip in bytes.
+
+    >>> format_limit(512 * MIB), format_limit(600)
+    ('512.0 MiB', '600 B')
+    """
+    return f"{size} B" if size < MIB // 10 else format_bytes(size)
+
+
 def format_round(size: float) -> str:
     """Write a level or a limit where its decimals say nothing: ``612 MiB``, ``1.4 GiB``, ``24 GiB``.
 

@@ -100,7 +100,6 @@ class Hooks:
         self._deep = deep
         self._stacks = _Stacks()
         self._off: set[str] = set()
-        self._has_looked_for_orphans = False
         self._was_stopped = False
 
     def __enter__(self) -> Hooks:
@@ -271,8 +270,8 @@ class Hooks:
             self._guarded("automatic cleaning", self._relieve_after, run)
         if self._settings.after_run == "reset":
             self._guarded("reset", self._deep.reset)
-        if not self._has_looked_for_orphans:
-            self._has_looked_for_orphans = True
+        if not self._session.has_looked_for_orphans:
+            self._session.has_looked_for_orphans = True
             self._guarded("looking for orphans", self._tell_of_orphans)
 
     def _show(self, entry: _Entry, run: Run, fresh: FreshReport | None) -> None:
@@ -311,7 +310,7 @@ class Hooks:
         """
         report = self._session.cleaning.clean("traceback", "gc", "trim", automatic=True)
         if report.freed_bytes >= NOTABLE_BYTES:
-            self.tell(Notice("cleaned: what the stopped cell had left", report))
+            self.tell(Notice("cleaned: what the stopped cell left, and what was deleted since", report))
         self._was_stopped = not self._session.limits.has_room()
 
     def _relieve_before(self, source: str, cell: str | None) -> None:

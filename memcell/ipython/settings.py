@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ from memcell.errors import InvalidSizeError
 from memcell.protect.policy import AutoClean, Thresholds
 from memcell.session import Session, Settings
 from memcell.units import parse_size
+
+logger = logging.getLogger("memcell")
 
 _DEFAULTS = Settings()
 _SESSION_SETTINGS = ["limit", "exact_peak", "history_size", "sample_interval_s", "end_children", "blackbox"]
@@ -128,6 +131,10 @@ class Memcell(Configurable):
     @observe(*_SESSION_SETTINGS)
     def _hand_over(self, change: Any) -> None:
         self._session.configure(**{change["name"]: change["new"]})
+        if change["name"] == "limit" and isinstance(change["new"], int):
+            problem = self._session.limits.problem(change["new"])
+            if problem is not None:  # %memlimit refuses it; a configuration file cannot know what will be in use
+                logger.warning("memcell: Memcell.limit is set, and a cell that grows will be stopped: %s", problem)
 
     @observe("auto_clean", "auto_clean_every", "warn_fraction", "clean_fraction", "limit_fraction")
     def _hand_over_thresholds(self, _change: Any) -> None:

@@ -57,11 +57,13 @@ def variables_at_end(
         hidden: The names there that are the shell's own.
         error: What it ended with.
     """
-    frames = frames_of(error) if error is not None else []
-    while frames and frames[-1].f_globals is not namespace:
-        frames.pop()  # the shell's, around it
-    if frames:
-        return variables_of(frames, hidden)
+    while error is not None:
+        frames = frames_of(error)
+        while frames and frames[-1].f_globals is not namespace:
+            frames.pop()  # the shell's, around it
+        if frames:
+            return variables_of(frames, hidden)
+        error = error.__context__  # a Ctrl-C that the shell met while it handled the error of the cell's code
     return {name: value for name, value in namespace.items() if not name.startswith("_") and name not in hidden}
 
 

@@ -210,7 +210,7 @@ class _Host:
     """The machine, or the part of it that a virtual machine or LXC presents as one."""
 
     total: int
-    source: str = "host"
+    source: str = "the machine"
 
     def limit_bytes(self) -> int:
         return self.total
@@ -227,7 +227,7 @@ class _Host:
 
 def _setting_bound(setting: int | str) -> Iterator[_Bound]:
     if setting not in ("auto", "off"):
-        yield _Allowance("setting", parse_size(setting))
+        yield _Allowance("%memlimit", parse_size(setting))
 
 
 def _environment_bound(environ: Mapping[str, str]) -> Iterator[_Bound]:

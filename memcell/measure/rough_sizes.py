@@ -52,9 +52,9 @@ def _rough(value: object, data_size: Callable[[object], int | None], depth: int)
     if kind in _LEAVES or not depth or not value:
         return own_bytes
     elements = value.values() if isinstance(value, dict) else cast("Collection[object]", value)
-    sample = {id(element): element for element in islice(elements, _SAMPLE)}
-    sample_bytes = sum(_rough(element, data_size, depth - 1) for element in sample.values())
-    count = min(_SAMPLE, len(elements))
-    if 2 * len(sample) <= count:
-        return own_bytes + sample_bytes  # it holds a few objects many times, as [0] * 1_000_000 does
-    return own_bytes + sample_bytes * len(elements) // count
+    sample = list(islice(elements, _SAMPLE))
+    different = {id(element): element for element in sample}
+    size_bytes = sum(_rough(element, data_size, depth - 1) for element in different.values())
+    # ``[0] * 1000`` holds one object; where some differ, all of the container is taken to be like the sample.
+    times = len(elements) / len(sample) if len(different) > 1 else 1
+    return own_bytes + round(size_bytes * times)

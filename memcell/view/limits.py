@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memcell.records.protected import LimitInfo, Stop
-from memcell.units import format_bytes, format_round
+from memcell.units import format_bytes, format_limit, format_round
 from memcell.view.phrases import WORTH_SAYING_BYTES, object_size, one_line
 
 _SHOWN = 3
@@ -17,7 +17,6 @@ _REASONS = (
     (KeyboardInterrupt, "C code kept the interpreter, or waited, so that Ctrl-C was sent"),
 )
 _CANCELLED = "it waited in the event loop, so that its task was cancelled"
-_NAMES = {"setting": "%memlimit", "host": "the machine"}
 
 
 def stop_message(stop: Stop) -> str:
@@ -51,13 +50,13 @@ def end_message(stop: Stop, error: BaseException | None, peak_growth_bytes: int)
     else:
         words = (
             "one call of C code could not be stopped in time: the limit of"
-            f" {format_bytes(stop.limit_bytes)} ({source(stop.source)}) was passed by {format_bytes(above)}"
+            f" {format_limit(stop.limit_bytes)} ({stop.source}) was passed by {format_bytes(above)}"
         )
     return "\n".join([words, *_details(stop)])
 
 
 def _use(stop: Stop) -> str:
-    return f"{format_bytes(stop.used_bytes)} of {format_bytes(stop.limit_bytes)} ({source(stop.source)})"
+    return f"{format_bytes(stop.used_bytes)} of {format_limit(stop.limit_bytes)} ({stop.source})"
 
 
 def _details(stop: Stop) -> list[str]:
@@ -79,10 +78,10 @@ def _details(stop: Stop) -> list[str]:
     return parts
 
 
-def near_message(used_bytes: int, limit_bytes: int, whose: str) -> str:
+def near_message(used_bytes: int, limit_bytes: int, source: str) -> str:
     """That a limit is near: ``740 MiB of 1 GiB (%memlimit), 72%, in use during the run``."""
     return (
-        f"{format_round(used_bytes)} of {format_round(limit_bytes)} ({source(whose)}), {used_bytes / limit_bytes:.0%},"
+        f"{format_round(used_bytes)} of {format_round(limit_bytes)} ({source}), {used_bytes / limit_bytes:.0%},"
         " in use during the run"
     )
 
@@ -94,7 +93,7 @@ def limit_lines(info: LimitInfo) -> list[str]:
         return [f"memory limit: none ({limit.source}); this kernel uses {format_bytes(info.own_bytes)}"]
     used = limit.used_bytes
     use = "" if used is None else f"; {format_bytes(used)} ({used / limit.limit_bytes:.0%}) in use"
-    lines = [f"memory limit: {format_bytes(limit.limit_bytes)} ({source(limit.source)}){use}"]
+    lines = [f"memory limit: {format_limit(limit.limit_bytes)} ({limit.source}){use}"]
     if used is None or abs(used - info.own_bytes) >= WORTH_SAYING_BYTES:
         lines.append(f"this kernel and its children: {format_bytes(info.own_bytes)} that cannot be dropped")
     steps = (
@@ -107,8 +106,3 @@ def limit_lines(info: LimitInfo) -> list[str]:
     if info.note:
         lines.append(info.note)
     return lines
-
-
-def source(name: str) -> str:
-    """Whose limit it is."""
-    return _NAMES.get(name, name)

@@ -94,6 +94,14 @@ def test_c_code_that_keeps_the_interpreter_is_refused_memory(limited):
     assert limited.value(_DATA_LIMIT) == (-1, -1)
 
 
+def test_one_call_of_c_code_that_could_not_be_stopped_is_called_that(limited):
+    result = limited.run("data = [0] * (70 << 20)")  # 560 MiB in one allocation, which is allowed before it is filled
+    assert result.status == "ok"
+    assert "one call of C code could not be stopped in time: the limit of 400.0 MiB (%memlimit)" in shown(result)
+    assert "largest variables: data 560.0 MiB" in shown(result)
+    assert limited.run("data = None; 1").status == "ok"
+
+
 def test_a_child_that_grows_stops_the_cell_that_waits_for_it(limited):
     child = f"data = []\nwhile len(data) < 1000: data.append({_BLOCK})\nimport time; time.sleep(60)"
     result = limited.run(f"import subprocess, sys\n_ = subprocess.run([sys.executable, '-c', {child!r}])", timeout_s=50)

@@ -251,6 +251,9 @@ def test_orphans_are_told_once_in_one_line(shell, session, monkeypatch, capsys):
     # The fixture has loaded memcell; the first cell comes now.
     shell.run_cell("x = 1").raise_error()
     shell.run_cell("x = 2").raise_error()
+    shell.run_cell("%reload_ext memcell").raise_error()
+    monkeypatch.setattr(session.processes, "orphans", orphans)
+    shell.run_cell("x = 3").raise_error()
     assert capsys.readouterr().out == (
         "1 process of a kernel that has died is still there, 5.0 MiB:"
         " %memprocs lists them, memcell orphans --kill ends them\n"

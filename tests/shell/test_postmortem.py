@@ -33,7 +33,7 @@ def die(tmp_path, monkeypatch):
             "before_bytes": 1 << 20,
             "earlier": [],
             "limit_bytes": 1 << 30,
-            "limit_source": "setting",
+            "limit_source": "%memlimit",
         }
         content = {
             "format": 1,

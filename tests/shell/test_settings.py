@@ -122,6 +122,14 @@ def test_reloading_does_not_shorten_the_history(shell, session):
     assert len(session.history) == 1200
 
 
+def test_a_limit_below_what_is_used_is_set_and_said_in_one_line(shell, session, caplog):
+    config(shell, "Memcell.limit = '1MiB'")
+    assert session.settings.limit == MIB
+    (told,) = caplog.messages
+    assert "\n" not in told
+    assert "a limit of 1.0 MiB is below the " in told
+
+
 def test_what_was_set_survives_a_reload(shell, session):
     shell.run_line_magic("memlimit", "64GiB")
     config(shell, "Memcell.show = 'always'")

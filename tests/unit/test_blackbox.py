@@ -97,7 +97,7 @@ def note(box: BlackBox, run: FakeRun | None = None, **known) -> None:
         run or FakeRun(),
         known.get("earlier", ()),
         known.get("verdict"),
-        known.get("limit", Limit(1 << 30, 0, "setting")),
+        known.get("limit", Limit(1 << 30, 0, "%memlimit")),
     )
 
 
@@ -229,7 +229,7 @@ def test_a_death_leaves_a_private_file_that_tells_all(box, memory, zombie, state
     assert death.times_s == pytest.approx((-2, -1), abs=0.5)
     run = death.run
     assert (run.number, run.cell, run.source, run.is_block) == (7, "c1", "x = 1", False)
-    assert (run.before_bytes, run.limit_bytes, run.limit_source) == (50 * MIB, 1 << 30, "setting")
+    assert (run.before_bytes, run.limit_bytes, run.limit_source) == (50 * MIB, 1 << 30, "%memlimit")
     assert run.kept_bytes == (20 * MIB, 21 * MIB)
     assert run.peak_growth_bytes == (30 * MIB, 40 * MIB)
     assert (run.bytes_per_run, run.culprit) == (20 * MIB, "pkg.cache")

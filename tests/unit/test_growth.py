@@ -234,11 +234,11 @@ def test_what_memcell_took_is_not_billed() -> None:
 
 def test_the_runs_until_the_limit() -> None:
     leaking = made(*[64.0] * 8)
-    assert judge(leaking, Limit(2 * GIB, GIB, "host")).runs_until_limit == 16
-    assert judge(leaking, Limit(GIB, 2 * GIB, "host")).runs_until_limit == 0
-    assert judge(leaking, Limit(None, GIB, "host")).runs_until_limit is None
+    assert judge(leaking, Limit(2 * GIB, GIB, "the machine")).runs_until_limit == 16
+    assert judge(leaking, Limit(GIB, 2 * GIB, "the machine")).runs_until_limit == 0
+    assert judge(leaking, Limit(None, GIB, "the machine")).runs_until_limit is None
     assert judge(leaking).runs_until_limit is None
-    assert judge(made(*[0.0] * 8), Limit(2 * GIB, GIB, "host")).runs_until_limit is None
+    assert judge(made(*[0.0] * 8), Limit(2 * GIB, GIB, "the machine")).runs_until_limit is None
 
 
 @pytest.mark.parametrize("size", [0, -5, 10**40, -(10**40)])

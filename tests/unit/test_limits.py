@@ -136,7 +136,7 @@ class TestControlGroupsV1:
     def test_controllers_are_compared_by_whole_name(self, system: FakeSystem) -> None:
         v1_group(system.mount("cgroup/x", "cgroup", "rw,memoryless"), 1 * GIB)
         system.memberships("4:memory:/", "5:memoryless:/")
-        assert system.read().source == "host"
+        assert system.read().source == "the machine"
 
 
 class TestControlGroupsV2:
@@ -234,7 +234,7 @@ class TestHybridAndMissing:
         assert reader.read().source == "cgroup v2 /job"
         for file in group.iterdir():
             file.unlink()
-        assert reader.read() == Limit(HOST_TOTAL, HOST_USED, "host")
+        assert reader.read() == Limit(HOST_TOTAL, HOST_USED, "the machine")
 
     def test_without_usage_the_limit_is_still_told(self, system: FakeSystem) -> None:
         group = system.mount_v2() / "job"
@@ -246,15 +246,15 @@ class TestHybridAndMissing:
     def test_a_group_above_the_host_is_no_limit(self, system: FakeSystem) -> None:
         v2_group(system.mount_v2() / "job", 2 * HOST_TOTAL)
         system.memberships("0::/job")
-        assert system.read() == Limit(HOST_TOTAL, HOST_USED, "host")
+        assert system.read() == Limit(HOST_TOTAL, HOST_USED, "the machine")
 
     def test_without_proc_the_host_counts(self, tmp_path: Path, machine: SimpleNamespace) -> None:
-        assert LimitReader(environ={}, proc=tmp_path / "none").read() == Limit(HOST_TOTAL, HOST_USED, "host")
+        assert LimitReader(environ={}, proc=tmp_path / "none").read() == Limit(HOST_TOTAL, HOST_USED, "the machine")
 
     def test_garbage_in_proc_is_passed_over(self, system: FakeSystem) -> None:
         system.memberships("", "no colons", "1:two", "4:memory:/job")
         (system.self_folder / "mountinfo").write_bytes(b"\xff\xfe - cgroup2\n\n1 2 3 - \n - \n")
-        assert system.read().source == "host"
+        assert system.read().source == "the machine"
 
     def test_where_nothing_tells_the_limit_is_unknown(
         self, system: FakeSystem, monkeypatch: pytest.MonkeyPatch
@@ -281,14 +281,14 @@ class TestOtherBounds:
     ) -> None:
         with caplog.at_level(logging.WARNING, logger="memcell"):
             reader = LimitReader(environ={"MEM_LIMIT": text}, proc=system.proc)
-            assert reader.read() == reader.read() == Limit(HOST_TOTAL, HOST_USED, "host")
+            assert reader.read() == reader.read() == Limit(HOST_TOTAL, HOST_USED, "the machine")
         [record] = caplog.records
         assert record.name == "memcell"
         assert "MEM_LIMIT" in record.getMessage()
         assert repr(text) in record.getMessage()
 
     def test_an_empty_mem_limit_is_none(self, system: FakeSystem, caplog: pytest.LogCaptureFixture) -> None:
-        assert system.read(MEM_LIMIT=" ").source == "host"
+        assert system.read(MEM_LIMIT=" ").source == "the machine"
         assert not caplog.records
 
     def test_the_environment_of_the_process_is_the_default(
@@ -299,10 +299,10 @@ class TestOtherBounds:
 
     @pytest.mark.parametrize("setting", [2 * GIB, "2GiB"])
     def test_a_lower_setting_wins(self, system: FakeSystem, setting: int | str) -> None:
-        assert system.read(setting, MEM_LIMIT="4GiB") == Limit(2 * GIB, OWN_RSS, "setting")
+        assert system.read(setting, MEM_LIMIT="4GiB") == Limit(2 * GIB, OWN_RSS, "%memlimit")
 
     def test_a_setting_above_a_hard_limit_changes_nothing(self, system: FakeSystem) -> None:
-        assert system.read("200GiB") == Limit(HOST_TOTAL, HOST_USED, "host")
+        assert system.read("200GiB") == Limit(HOST_TOTAL, HOST_USED, "the machine")
 
     def test_off_is_no_limit_whatever_else_there_is(self, system: FakeSystem) -> None:
         assert system.read("off", MEM_LIMIT="1GiB") == Limit(None, None, "off")

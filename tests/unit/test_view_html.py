@@ -62,7 +62,7 @@ def _rectangles(group: ElementTree.Element) -> list[tuple[float, float]]:
         make_running(507),
         make_running(507, elapsed_s=0.0),
         make_running(*range(500, 900), source_line=WEIRD),
-        make_running(500, 1e9, limit=Limit(1 << 60, 1 << 50, "host")),
+        make_running(500, 1e9, limit=Limit(1 << 60, 1 << 50, "the machine")),
         make_running(*[500] * 20, limit=Limit(None, None, "none"), peak_bytes=500 * MIB),
         make_running(400, 300, level_bytes=300 * MIB, peak_bytes=500 * MIB),
     ],

@@ -22,7 +22,7 @@ def test_a_stop_says_what_was_used_of_which_limit_what_holds_it_and_what_to_try(
     stop = Stop(
         used_bytes=973 * MIB,
         limit_bytes=GIB,
-        source="setting",
+        source="%memlimit",
         grown_bytes=870 * MIB,
         children_bytes=300 * MIB,
         largest=(ObjectSize("data", "list", 512 * MIB), ObjectSize("half", "dict", 9 * MIB, complete=False)),
@@ -58,25 +58,25 @@ def test_what_is_not_worth_saying_is_left_out():
     ],
 )
 def test_another_error_than_the_limits_is_explained(error, reason):
-    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0, (ObjectSize("x", "list", 700 * MIB),))
+    stop = Stop(973 * MIB, GIB, "%memlimit", 870 * MIB, 0, (ObjectSize("x", "list", 700 * MIB),))
     words = end_message(stop, error, 870 * MIB)
     assert words.startswith(stop_message(stop))
     assert words.split("\n")[-1].startswith(f"it ends with {reason} ")
 
 
 def test_an_error_of_the_codes_own_is_not():
-    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0)
+    stop = Stop(973 * MIB, GIB, "%memlimit", 870 * MIB, 0)
     assert end_message(stop, ValueError(), 870 * MIB) == stop_message(stop)
 
 
 def test_code_that_caught_the_error_is_told_so():
-    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0, is_raised=True)
+    stop = Stop(973 * MIB, GIB, "%memlimit", 870 * MIB, 0, is_raised=True)
     words = end_message(stop, None, 900 * MIB)
     assert words.startswith("the code caught the error and went on: 973.0 MiB of 1.00 GiB (%memlimit) in use; ")
 
 
 def test_c_code_that_could_not_be_stopped_is_called_that_and_by_how_much_the_limit_was_passed():
-    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0, (ObjectSize("x", "list", 1500 * MIB),))
+    stop = Stop(973 * MIB, GIB, "%memlimit", 870 * MIB, 0, (ObjectSize("x", "list", 1500 * MIB),))
     assert end_message(stop, None, 1500 * MIB).split("\n") == [
         "one call of C code could not be stopped in time: the limit of 1.00 GiB (%memlimit) was passed by 579.0 MiB",
         "largest variables: x 1.46 GiB",
@@ -85,13 +85,13 @@ def test_c_code_that_could_not_be_stopped_is_called_that_and_by_how_much_the_lim
 
 
 def test_a_run_that_ended_by_itself_at_that_moment_is_not_said_to_be_stopped():
-    stop = Stop(973 * MIB, GIB, "setting", 870 * MIB, 0)
+    stop = Stop(973 * MIB, GIB, "%memlimit", 870 * MIB, 0)
     words = end_message(stop, None, 880 * MIB)
     assert words.startswith("the run came to its end before it was stopped; 973.0 MiB of 1.00 GiB (%memlimit) in use\n")
 
 
 def test_a_limit_that_is_near():
-    near = near_message(740 * MIB, GIB, "host")
+    near = near_message(740 * MIB, GIB, "the machine")
     assert near == "740 MiB of 1 GiB (the machine), 72%, in use during the run"
 
 
@@ -108,7 +108,7 @@ def test_the_limit_its_source_and_the_steps_on_the_way_to_it():
 
 
 def test_steps_that_do_not_happen_are_not_told():
-    info = LimitInfo(Limit(GIB, 100 * MIB, "setting"), 700 * MIB, None, None, own_bytes=100 * MIB)
+    info = LimitInfo(Limit(GIB, 100 * MIB, "%memlimit"), 700 * MIB, None, None, own_bytes=100 * MIB)
     assert limit_lines(info) == [
         "memory limit: 1.00 GiB (%memlimit); 100.0 MiB (10%) in use",
         "memcell warns at 700.0 MiB (68%)",

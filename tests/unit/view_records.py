@@ -8,7 +8,7 @@ from memcell.records.cleaned import CleanerInfo, CleanOutcome, CleanReport
 from memcell.records.measured import Curve, Limit, Run, Snapshot
 from memcell.units import GIB, MIB
 
-LIMIT = Limit(24 * GIB, 6 * GIB, "host")
+LIMIT = Limit(24 * GIB, 6 * GIB, "the machine")
 #: What a user's text may hold that must not reach a page unescaped, a terminal unfiltered, or a file unencodable.
 WEIRD = "x = '<script>alert(1)</script>' & \"quoted\" 😀\x1b[31m\x00\ud800\n" + "long " * 200
 
