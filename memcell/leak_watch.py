@@ -35,6 +35,11 @@ _WHOLE_CENSUSES = 8
 _CENSUSES = 4
 #: The latest runs that ``known`` tells of.
 _RECENT = 8
+#: What a culprit still takes: another run, and another look after it. A loop that is over has no more of either.
+_AGAIN = "run it once more to learn what holds it"
+_AGAIN_BLOCK = (
+    "to learn what holds it, ask after one more run; a script that loops calls memcell.leaks() in the loop too"
+)
 #: The first collection of a session has no known cost: 0.1 s for so many objects that lie in order, seconds at worst.
 _MOST_OBJECTS_AT_FIRST = 2_000_000
 
@@ -209,7 +214,8 @@ class LeakWatch:
         if verdict.kind != "growing":
             return verdict
         if len(case.censuses) < 2:
-            again = "run it once more to learn what holds it"
+            is_block = case.runs[-1].cell == case.runs[-1].source_line  # whose label stands for both
+            again = _AGAIN_BLOCK if is_block else _AGAIN
             return replace(verdict, note=f"{verdict.note}; {again}" if verdict.note else again)
         censuses, growths = tuple(case.censuses), tuple(case.growths)[-(len(case.censuses) - 1) :]
         culprits = tuple(compare(censuses, growths))
