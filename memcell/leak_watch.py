@@ -38,6 +38,11 @@ _CENSUSES = 4
 _BY_NAME = 0.8
 #: The latest runs that ``known`` tells of.
 _RECENT = 8
+#: What a culprit still takes: another run, and another look after it. A loop that is over has no more of either.
+_AGAIN = "run it once more to learn what holds it"
+_AGAIN_BLOCK = (
+    "to learn what holds it, ask after one more run; a script that loops calls memcell.leaks() in the loop too"
+)
 #: The first collection of a session has no known cost: 0.1 s for so many objects that lie in order, seconds at worst.
 _MOST_OBJECTS_AT_FIRST = 2_000_000
 
@@ -224,7 +229,8 @@ class LeakWatch:
         if verdict.kind != "growing":
             return verdict
         if len(censuses) < 2:
-            again = "run it once more to learn what holds it"
+            is_block = case.runs[-1].cell == case.runs[-1].source_line  # whose label stands for both
+            again = _AGAIN_BLOCK if is_block else _AGAIN
             return replace(verdict, note=f"{verdict.note}; {again}" if verdict.note else again)
         # Not what the runs added: garbage was in that, and what else came and went.
         growths = [verdict.bytes_per_run * runs for runs in spans]

@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from memcell.errors import NotebookError
-from memcell.measure.kernel_process import KernelProcess
+from memcell.measure.kernel_process import KernelProcess, end_kernel
 from memcell.units import format_round
 from memcell.view.phrases import one_line
 
@@ -115,6 +115,7 @@ class NotebookKernel:
             notebook, timeout=timeout_s, kernel_name=self.name, startup_timeout=_START_S, log=_quiet
         )
         self._process: KernelProcess | None = None
+        self._mark = uuid.uuid4().hex
         self._undo = ExitStack()
 
     def __enter__(self) -> NotebookKernel:
@@ -124,7 +125,6 @@ class NotebookKernel:
             NotebookError: There is no such kernel, it is not one of Python, or it does not start.
         """
         self._require_python()
-        mark = (_MARK, uuid.uuid4().hex)
         # A terminal inside JupyterLab has the name of a notebook with a front end. Here there is none.
         environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
         with ExitStack() as undo:
@@ -133,14 +133,14 @@ class NotebookKernel:
             try:
                 undo.enter_context(
                     self._client.setup_kernel(
-                        cwd=str(self._folder), env={**environment, mark[0]: mark[1]}, stdout=log, stderr=log
+                        cwd=str(self._folder), env={**environment, _MARK: self._mark}, stdout=log, stderr=log
                     )
                 )
             except (OSError, RuntimeError) as error:  # a TimeoutError is an OSError
                 raise NotebookError(f"kernel {self.name!r} does not start: {_last_line(log) or error}") from error
             pid = getattr(self._client.km.provisioner, "pid", None)
             if pid is not None:
-                self._process = KernelProcess(pid, mark)
+                self._process = KernelProcess(pid)
                 undo.callback(self._process.stop)
             self._undo = undo.pop_all()
         return self
@@ -228,8 +228,8 @@ class NotebookKernel:
         return KernelDiedError(f"{_how_it_ended(code)}{level}")
 
     def _end_process(self) -> None:
-        if self._process is not None:
-            self._process.end()
+        # By its mark a kernel is found whose start was interrupted, and whose pid nobody has told.
+        end_kernel(self._process.pid if self._process is not None else None, (_MARK, self._mark))
 
 
 def _kernel_name(notebook: Any) -> str:

@@ -19,6 +19,7 @@ from memcell.ipython.watching import (
     WatchOptions,
     check_limit,
     parse_watch_options,
+    strip_magic_line,
 )
 from memcell.units import parse_size
 
@@ -242,6 +243,8 @@ class MemcellMagics(Magics):
         if options.isolate and (self._hooks.is_isolating or _is_isolated()):
             self._isolate(cell, options.keep)
             return None
+        if strip_magic_line not in self._shell.input_transformers_cleanup:  # it would come here again, and again
+            raise UsageError("%%memwatch: its input transformer was taken away; %reload_ext memcell puts it back")
         with Semicolon(self._shell, cell):
             result = self._shell.run_cell(f"%%memwatch {line}\n{cell}")
         self._hooks.note_failure(result.error_before_exec or result.error_in_exec)

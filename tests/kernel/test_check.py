@@ -378,6 +378,22 @@ def test_interrupted_it_says_what_is_known_and_takes_the_kernel_down(folder, sen
     assert out.splitlines()[-1].startswith("2 notebooks, 3 cells: nothing leaks; interrupted")
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_a_kernel_starts_it_leaves_none(folder, sent):
+    folder.notebook("fine.ipynb", "x = 1")
+    process = folder.start("--json", "fine.ipynb")
+    deadline = time.monotonic() + 60
+    while not any("ipykernel" in command for command in _kernels_in(folder.path)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+    process.send_signal(sent)
+    process.send_signal(sent)  # in haste
+    out, err = process.communicate(timeout=60)  # the fixture looks at what is left
+    assert process.returncode == 130
+    assert err in ("", "interrupted\n")
+    assert err or json.loads(out)["notebooks"][0]["interrupted"]
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_a_reader_that_has_enough_ends_it_and_the_kernel_quietly(folder, options):
     folder.notebook("fine.ipynb", "x = 1", "y = 1")

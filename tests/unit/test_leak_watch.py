@@ -37,7 +37,15 @@ class House:
         return Census(grown, (), self.census_s, (), sizes, Sizes({}))
 
     def run(
-        self, kept: int = 8, *, garbage: int = 0, cell: str = "a", source: str = "s", pause_s: float = 60, **asked: bool
+        self,
+        kept: int = 8,
+        *,
+        garbage: int = 0,
+        cell: str = "a",
+        source: str = "s",
+        source_line: str = "x = 1",
+        pause_s: float = 60,
+        **asked: bool,
     ) -> Run:
         self.clock.pass_time(pause_s)
         before = self.level
@@ -47,7 +55,17 @@ class House:
         levels = {"anon_before_bytes": before * MIB, "anon_after_bytes": (self.level + garbage) * MIB}
         raw = kept + garbage
         return self.watch.note(
-            make_run(self.number, kept=raw, peak=raw, before=before, cell=cell, source_hash=source, **levels), **asked
+            make_run(
+                self.number,
+                kept=raw,
+                peak=raw,
+                before=before,
+                cell=cell,
+                source_hash=source,
+                source_line=source_line,
+                **levels,
+            ),
+            **asked,
         )
 
 
@@ -108,6 +126,25 @@ def test_who_asks_waits_for_the_census_that_did_not_fit():
     assert verdict.culprits[0].name == "pkg.cache"
     house.watch.verdicts()
     assert house.censuses == 2, "nothing has run since: there is nothing new to count"
+
+
+def test_after_a_single_census_it_says_what_it_takes_to_learn_more():
+    house = House(census_s=1000.0)
+    for _ in range(6):
+        house.run(cell="other", pause_s=0.5)  # gets the only census that the budget has
+        house.run(pause_s=0.5)
+    assert house.watch.verdict("a").note == "run it once more to learn what holds it"
+
+
+def test_of_a_block_in_a_loop_it_says_to_ask_in_the_loop_and_that_is_enough():
+    house = House(census_s=1000.0)
+    for number in range(8):
+        house.run(cell="other", pause_s=0.5)
+        house.run(cell="load", source_line="load", pause_s=0.5)
+        if number == 5:
+            note = house.watch.verdict("load").note
+    assert note.endswith("a script that loops calls memcell.leaks() in the loop too")
+    assert house.watch.verdict("load").culprits[0].name == "pkg.cache"
 
 
 def test_who_asks_waits_for_a_collection_if_the_last_run_was_left_without_one():
