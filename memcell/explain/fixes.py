@@ -100,8 +100,9 @@ def _for_users(grown: Grown, name: str) -> str:
     if private and owner and not rest.startswith(_OF_FUNCTIONS) and "cache" not in rest:
         return f"del {owner}"
     if grown.whole:
-        # The cell will ask for what it has put there, and most begin with None.
-        return f"{name} = None" if _cut(name, ".")[0] == name and grown.kind.startswith(USERS) else f"del {name}"
+        # A chain ends in what it began with, mostly None, and the cell will ask for that.
+        is_chain = grown.kind.startswith(USERS) or grown.kind.endswith(("tuple", "Error", "Exception"))
+        return f"{name} = None" if is_chain else f"del {name}"
     if _is_cleared(grown.kind):
         return f"{name}.clear()"
     if grown.kind in ("_io.BytesIO", "_io.StringIO"):
