@@ -48,6 +48,15 @@ def test_await_and_displays(kernel):
     assert kernel.value("[run.source_line for run in __import__('memcell').history()][-3:]") == ["import asyncio"] * 3
 
 
+@pytest.mark.parametrize("above", ["", "import asyncio\nawait asyncio.sleep(0)\n"], ids=["plain", "await"])
+def test_a_semicolon_holds_the_value_back(kernel, above):
+    result = kernel.run(f"%%memwatch --repeat 3\n{above}'a value';")
+    assert result.status == "ok"
+    assert list(result.contents("execute_result")) == []
+    assert "3 of 3 runs" in result.lines[-1]
+    assert kernel.value("'a value' in Out.values()") is False
+
+
 def test_inline_figures_are_shown_once_and_closed(kernel):
     kernel.run("%matplotlib inline\nimport matplotlib.pyplot as plt")
     result = kernel.run("%%memwatch --repeat 3\nplt.plot([1, 2])")
