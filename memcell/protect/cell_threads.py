@@ -8,6 +8,7 @@ raised when the run ends is withdrawn.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -56,11 +57,12 @@ class CellThreads:
         Each ends at its next instruction of Python, unless it catches that; a pool's thread catches it, as the error of
         the call that it runs.
         """
-        # From here on no other thread runs a line of Python: what a frame shows is where the error comes.
-        frames = sys._current_frames()
-        for thread in self._started():
-            ident = thread.ident
-            if ident is not None and ident in frames and is_at_work(frames[ident]):
+        started = {thread.ident for thread in self._started()}
+        if not started:
+            return
+        # Told at once: what a frame shows is where the error comes, unless the thread gets its turn in between.
+        for ident, frame in _current_frames().items():
+            if ident in started and is_at_work(frame):
                 self._told.add(ident)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(MemoryLimitExceeded))
 
@@ -100,6 +102,20 @@ def is_at_work(frame: FrameType) -> bool:
         # The work may be a library's function, without code of the user; but no callback, whose error nobody catches.
         return at >= 0 and _package(inwards[at + 1]) not in _POOLS
     return any(map(_is_users, inwards))
+
+
+def _current_frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread, without a garbage collection, at which CPython 3.11 can hang there.
+
+    https://github.com/python/cpython/issues/106883
+    """
+    if not gc.isenabled():
+        return sys._current_frames()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        gc.enable()
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import sys
 import threading
@@ -116,6 +117,24 @@ def test_what_was_not_raised_in_time_is_withdrawn(threads):
     questions.put(1)
     assert answers.get(timeout=5) == 1
     thread.join()
+
+
+@pytest.mark.parametrize("is_collecting", [True, False])
+def test_no_garbage_is_collected_while_frames_are_looked_at(threads, monkeypatch, is_collecting):
+    seen, current_frames = [], sys._current_frames
+    monkeypatch.setattr(sys, "_current_frames", lambda: (seen.append(gc.isenabled()), current_frames())[1])
+    work = Work()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        assert work.has_begun.wait(5)
+        (gc.enable if is_collecting else gc.disable)()
+        try:
+            threads.stop()
+            assert gc.isenabled() is is_collecting
+        finally:
+            gc.enable()
+        assert isinstance(running.exception(5), MemoryLimitExceeded)
+    assert seen == [False]
 
 
 def test_a_thread_that_was_there_before_goes_on():
