@@ -22,7 +22,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from memcell.protect.inherited import Inherited, find_executors, renew
+from memcell.protect.executors import Inherited, find_executors, renew, shut_down_own
+from memcell.protect.group import end_group, wait_for_trackers
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LOOK_FOR_PARENT_S = 1.0
@@ -68,8 +69,11 @@ class IsolatedProcess:
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it, and what it started and left in its process group."""
-        self._signal(signal.Signals.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+        """End it, and what it started and left in its process group, but for what ``nohup`` detached."""
+        if sys.platform == "win32":
+            self._signal(signal.Signals.SIGTERM)
+        elif not self._is_reaped:
+            end_group(self.pid)
 
     def close(self) -> int | None:
         """End what is left of it; returns its exit code (negative for a signal), None if that is lost."""
@@ -79,6 +83,7 @@ class IsolatedProcess:
             if self._popen is not None and sys.platform == "win32":
                 self._exit_code = self._popen.wait()
             else:
+                wait_for_trackers(self.pid)
                 with contextlib.suppress(ChildProcessError):
                     self._exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self._is_reaped = True
@@ -190,19 +195,25 @@ def _run_forked(
         # An event loop of the parent would be told of the child's signals: it shares the descriptor.
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (signal.SIGTTIN, signal.SIGTTOU):  # asking a terminal for input fails instead of stopping
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_terminal()
         _take_precautions(parent, is_main_thread=is_main_thread)
         _use_one_openmp_thread()
         renew(inherited)
         _keep_to_oneself(connection)
         main(connection)
+        shut_down_own(inherited)
         flush_c_streams()
         exit_code = 0
     except Exception:
         os.write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(exit_code)
+
+
+def _ignore_terminal() -> None:
+    """Asking a terminal for input fails instead of stopping the process: its group is not the one in front."""
+    for number in (signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _take_precautions(parent: int, *, is_main_thread: bool) -> None:

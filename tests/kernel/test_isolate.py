@@ -281,6 +281,30 @@ def test_processes_left_behind_end_with_the_cell(isolate):
     assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.parametrize("hazard", [_NO_HAZARD, _HAZARD], ids=["fork", "interpreter"])
+def test_processes_that_were_detached_stay(isolate, kernel, hazard):
+    if not kernel.value("bool(__import__('importlib').util.find_spec('cloudpickle'))"):
+        hazard = _NO_HAZARD
+    start = (
+        "import os, subprocess, time\nnull = subprocess.DEVNULL\n"
+        "one = subprocess.Popen(['nohup', 'sleep', '600'], stdin=null, stdout=null, stderr=null)\n"
+        "other = subprocess.Popen(['setsid', 'sleep', '600'])\ntime.sleep(0.3)\nprint(one.pid, other.pid)"
+    )
+    kernel.run(hazard)
+    try:
+        result = isolate(start)
+    finally:
+        kernel.run(_NO_HAZARD)
+    assert not result.stderr  # a kernel tells at its end what it leaves; an isolated cell is none
+    left = [psutil.Process(int(pid)) for pid in result.stdout.split()]
+    assert [process.name() for process in left] == ["sleep", "sleep"]
+    listed = kernel.value("[child.pid for child in __import__('memcell').children() if child.detached]")
+    assert listed == [process.pid for process in left]
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
 @pytest.mark.parametrize(
     "inner", ["%%memwatch --isolate\n1", "get_ipython().run_cell_magic('memwatch', '--isolate', '1')"]
 )
