@@ -23,6 +23,7 @@ from IPython.core.display_trap import DisplayTrap
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from traitlets.config import Config
 
+from memcell.protect import marker
 from memcell.protect.isolate import refuse_input
 from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpack
 from memcell.session import get_session
@@ -68,7 +69,12 @@ def run_spawned(connection: Connection) -> None:
     shell = InteractiveShell.instance(config=config)
     from memcell.ipython import load  # the cell may use memcell's magics
 
+    of_kernel = os.environ.get(marker.NAME)
     load(shell)
+    # What the cell starts is the kernel's, which ends it or leaves it.
+    get_session().configure(end_children=False)
+    if of_kernel is not None:
+        os.environ[marker.NAME] = of_kernel
     shell.user_ns.update(unpack(packed))
     _run(shell, order, connection, lambda _: False)
 
@@ -93,6 +99,8 @@ def _run(shell: InteractiveShell, order: CellOrder, connection: Connection, is_k
         relay("failed", type(error).__name__, _text(error), errors.take(error), _packed_error(error, is_known))
         return
     errors.flush()
+    if not relay.is_of_cell:
+        return  # a fork of the cell that has come to its end, too
     _send_kept(shell, order.keep, relay, is_known)
     relay("end")
     result.result = None

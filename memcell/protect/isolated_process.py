@@ -6,6 +6,7 @@ be ended with it. It never outlives this process.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -148,13 +149,20 @@ def spawn(target: str) -> IsolatedProcess:
             startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [descriptor]})
             popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, startupinfo=startup)
         else:
-            popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True)
+            popen = _popen_in_own_group(command, descriptor)
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
     return IsolatedProcess(popen.pid, ours, popen)
+
+
+def _popen_in_own_group(command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
+    # Not a session of its own, which would look as if somebody had detached it on purpose.
+    if sys.version_info >= (3, 11):
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), process_group=0)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), preexec_fn=os.setpgrp)
 
 
 def run_spawned(main: Callable[[Connection], object], descriptor: int, parent: int) -> None:
@@ -166,6 +174,8 @@ def run_spawned(main: Callable[[Connection], object], descriptor: int, parent: i
     else:
         connection = Connection(descriptor)
         os.set_inheritable(descriptor, False)
+        _ignore_terminal()
+        atexit.register(_end_rest_of_group)  # the first, so the last that is called
         _take_precautions(parent, is_main_thread=False)
     _keep_to_oneself(connection)
     main(connection)
@@ -202,6 +212,7 @@ def _run_forked(
         _keep_to_oneself(connection)
         main(connection)
         shut_down_own(inherited)
+        _end_rest_of_group()
         flush_c_streams()
         exit_code = 0
     except Exception:
@@ -240,7 +251,14 @@ def _keep_to_oneself(connection: Connection) -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_FOR_PARENT_S)
+    _end_rest_of_group()
     os._exit(1)
+
+
+def _end_rest_of_group() -> None:
+    """What this process started ends with it, also where the parent is gone that would see to it."""
+    if os.getpgrp() == os.getpid():
+        end_group(os.getpid(), spare=(os.getpid(),))
 
 
 def _use_one_openmp_thread() -> None:

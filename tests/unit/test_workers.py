@@ -302,6 +302,13 @@ def test_in_a_new_interpreter(isolated, spawns):
         isolated(_die)("SIGSEGV")
 
 
+def test_a_new_interpreter_has_a_group_but_no_session_of_its_own(isolated, spawns):
+    """A session of its own would look as if a user had detached it."""
+    pid, group, session = isolated(lambda: (os.getpid(), os.getpgid(0), os.getsid(0)))()
+    assert group == pid
+    assert session == os.getsid(0)
+
+
 def test_a_function_that_cannot_go_to_a_new_interpreter(isolated, spawns):
     lock = threading.Lock()
     with pytest.raises(IsolationError, match="cannot be sent itself: TypeError: cannot pickle"):
@@ -356,6 +363,24 @@ def test_in_a_script_that_just_ends():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["in the worker", "parent's own exit handler"]
     assert not done.stderr
+
+
+@pytest.mark.parametrize("hazard", ["", "import sys, types; sys.modules['polars'] = types.ModuleType('polars')"])
+def test_what_a_worker_started_ends_with_a_parent_that_is_killed(hazard):
+    done = _script(f"""
+        import memcell, os, subprocess, threading
+        {hazard}
+        start = memcell.isolated(lambda: subprocess.Popen(["sleep", "600"]).pid)
+        thread = threading.Thread(target=lambda: print(start(), flush=True))  # not the main thread
+        thread.start(); thread.join()
+        os.kill(os.getpid(), 9)
+    """)
+    assert done.returncode == -9, done.stderr
+    left = int(done.stdout)
+    ends = time.monotonic() + 10
+    while psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < ends
+        time.sleep(0.1)
 
 
 def test_workers_end_with_a_parent_that_is_killed():
