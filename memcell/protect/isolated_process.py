@@ -178,7 +178,10 @@ def run_spawned(main: Callable[[Connection], object], descriptor: int, parent: i
         atexit.register(_end_rest_of_group)  # the first, so the last that is called
         _take_precautions(parent, is_main_thread=False)
     _keep_to_oneself(connection)
+    pid = os.getpid()
     main(connection)
+    if os.getpid() != pid:  # a fork of it, which is not to run its exit handlers
+        _end_fork()
 
 
 def flush_c_streams() -> None:
@@ -210,7 +213,10 @@ def _run_forked(
         _use_one_openmp_thread()
         renew(inherited)
         _keep_to_oneself(connection)
+        pid = os.getpid()
         main(connection)
+        if os.getpid() != pid:  # a fork of it: what there is to clean up is not its own
+            _end_fork()
         shut_down_own(inherited)
         _end_rest_of_group()
         flush_c_streams()
@@ -219,6 +225,13 @@ def _run_forked(
         os.write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(exit_code)
+
+
+def _end_fork() -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    flush_c_streams()
+    os._exit(0)
 
 
 def _ignore_terminal() -> None:

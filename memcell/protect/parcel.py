@@ -25,6 +25,14 @@ Packed: TypeAlias = "tuple[pickle.PickleBuffer, list[pickle.PickleBuffer]]"
 _PIECE_BYTES = 1 << 16
 
 
+class StandIn:
+    """An object that stands where a function was defined, and goes by the name of that where it is known."""
+
+    def by_value(self) -> tuple[Any, ...]:
+        """What ``__reduce__`` returns for a side that does not know it."""
+        raise NotImplementedError
+
+
 def send(connection: Connection, message: object) -> None:
     """Send a message. What is packed in it is not pickled again."""
     buffers: list[pickle.PickleBuffer] = []
@@ -80,7 +88,7 @@ class KnownNames:
     def __init__(self) -> None:
         names = vars(sys.modules["__main__"]).items()
         self._objects = weakref.WeakValueDictionary(
-            {name: thing for name, thing in names if isinstance(thing, (type, FunctionType))}
+            {name: thing for name, thing in names if isinstance(thing, (type, FunctionType, StandIn))}
         )
 
     def __call__(self, obj: Any) -> bool:
@@ -104,6 +112,8 @@ def _pickler_class(is_known: Callable[[object], bool]) -> Any:
         def reducer_override(self, obj: Any) -> Any:
             if _is_of_main(obj) and is_known(obj):
                 return NotImplemented
+            if isinstance(obj, StandIn) and not _is_importable(obj):
+                return obj.by_value()
             return super().reducer_override(obj)
 
     return ByNameWhereKnown
@@ -112,6 +122,8 @@ def _pickler_class(is_known: Callable[[object], bool]) -> Any:
 def _plain_pickler_class(is_known: Callable[[object], bool]) -> Any:
     class ByName(pickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, StandIn) and not (is_known(obj) if _is_of_main(obj) else _is_importable(obj)):
+                return obj.by_value()
             if _is_of_main(obj) and not is_known(obj):
                 raise IsolationError(
                     f"{obj.__qualname__} is not defined on the other side, and to send it by value needs cloudpickle;"
@@ -123,4 +135,13 @@ def _plain_pickler_class(is_known: Callable[[object], bool]) -> Any:
 
 
 def _is_of_main(obj: object) -> bool:
-    return isinstance(obj, (type, FunctionType)) and getattr(obj, "__module__", None) == "__main__"
+    return isinstance(obj, (type, FunctionType, StandIn)) and getattr(obj, "__module__", None) == "__main__"
+
+
+def _is_importable(obj: Any) -> bool:
+    if obj.__module__ == "__main__":
+        return False
+    found: Any = sys.modules.get(obj.__module__)
+    for name in obj.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is obj
