@@ -82,6 +82,21 @@ def unpack(packed: tuple[Any, Sequence[Any]]) -> Any:
     return pickle.loads(head, buffers=buffers)  # noqa: S301 - our own process
 
 
+def is_same(one: tuple[Any, Sequence[Any]], other: tuple[Any, Sequence[Any]]) -> bool:
+    """Whether two packed values are so byte by byte. Equal values need not be: what shares what is packed too."""
+    ours, theirs = ([_bytes_of(part) for part in (head, *buffers)] for head, buffers in (one, other))
+    # Piece by piece as bytes: two views are compared item by item, which takes ten times as long.
+    return [part.nbytes for part in ours] == [part.nbytes for part in theirs] and all(
+        part[start : start + _PIECE_BYTES].tobytes() == other_part[start : start + _PIECE_BYTES].tobytes()
+        for part, other_part in zip(ours, theirs, strict=True)
+        for start in range(0, part.nbytes, _PIECE_BYTES)
+    )
+
+
+def _bytes_of(part: Any) -> memoryview:
+    return part.raw() if isinstance(part, pickle.PickleBuffer) else memoryview(part).cast("B")
+
+
 class KnownNames:
     """The classes and functions of ``__main__`` when a process is forked: both sides have them. It refers to none."""
 
