@@ -78,7 +78,8 @@ class Fresh(ast.NodeTransformer):
         return FreshReport(
             dropped=tuple((name, size) for name, size, _ in dropped),
             left=tuple(self._left),
-            lost=tuple(name for name, _, _ in dropped if name not in names),
+            # A cell that did not fail has deleted the new value by itself.
+            lost=tuple(name for name, _, _ in dropped if name not in names) if error is not None else (),
         )
 
     def _plan(self, tree: ast.Module) -> list[Rebinding]:

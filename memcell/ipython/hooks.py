@@ -116,6 +116,10 @@ class Hooks:
         while self._stacks.entries:
             self._guarded("measuring", self._finish, self._stacks.entries.pop(), None)
 
+    def forget_parent(self) -> None:
+        """In a process that only runs a cell for the kernel: the kernel tells what became of it."""
+        self._stacks.entries.clear()
+
     @property
     def is_repeating(self) -> bool:
         """Whether a cell is being repeated."""

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import io
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any
 
 from IPython.core.display_trap import DisplayTrap
@@ -24,8 +20,11 @@ from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from traitlets.config import Config
 
 from memcell.errors import error_words
+from memcell.ipython.hooks import Hooks
+from memcell.ipython.relay import Relay, RelayedStream, Tracebacks, text_of
+from memcell.protect import marker
 from memcell.protect.isolate import refuse_input
-from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpack
+from memcell.protect.parcel import KnownNames, Packed, pack, receive, unpack
 from memcell.session import get_session
 
 _is_isolated = False
@@ -69,7 +68,12 @@ def run_spawned(connection: Connection) -> None:
     shell = InteractiveShell.instance(config=config)
     from memcell.ipython import load  # the cell may use memcell's magics
 
+    of_kernel = os.environ.get(marker.NAME)
     load(shell)
+    # What the cell starts is the kernel's, which ends it or leaves it.
+    get_session().configure(end_children=False)
+    if of_kernel is not None:
+        os.environ[marker.NAME] = of_kernel
     shell.user_ns.update(unpack(packed))
     _run(shell, order, connection, lambda _: False)
 
@@ -91,10 +95,12 @@ def _run(shell: InteractiveShell, order: CellOrder, connection: Connection, is_k
     error = result.error_before_exec or result.error_in_exec
     relay("payloads", payloads.read_payload())
     if error is not None:
-        relay("failed", type(error).__name__, _text(error), errors.take(error), _packed_error(error, is_known))
+        relay("failed", type(error).__name__, text_of(error), errors.take(error), _packed_error(error, is_known))
         return
     errors.flush()
-    _send_kept(shell, order.keep, relay, is_known)
+    if not relay.is_of_cell:
+        return  # a fork of the cell that has come to its end, too
+    _send_kept(shell, order.keep, before, relay, is_known)
     relay("end")
     result.result = None
     shell.displayhook.flush()
@@ -103,150 +109,19 @@ def _run(shell: InteractiveShell, order: CellOrder, connection: Connection, is_k
             del shell.user_ns[name]  # files that the cell left open are written out
 
 
-class Relay:
-    """Sends what happens in the cell to the kernel. A Ctrl-C never tears a message."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        self._was_interrupted = False
-
-    @property
-    def is_of_cell(self) -> bool:
-        """Whether this is the cell's process: one that it forks has nobody to send to."""
-        return os.getpid() == self._pid
-
-    def __call__(self, kind: str, *content: object) -> None:
-        if not self.is_of_cell:
-            return
-        with self._lock, self._without_interrupt():
-            send(self.connection, (kind, *content))
-        if self._was_interrupted:
-            self._was_interrupted = False
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def _without_interrupt(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield  # no Ctrl-C arrives here
-            return
-        previous = signal.signal(signal.SIGINT, self._note_interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
-
-    def _note_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._was_interrupted = True
-
-
-class RelayedStream(io.TextIOBase):
-    """``sys.stdout`` or ``sys.stderr`` of an isolated cell."""
-
-    def __init__(self, relay: Relay, tell: Callable[..., None], name: str, descriptor: int, original: Any) -> None:
-        self.name = name
-        self._relay = relay
-        self._tell = tell
-        self._descriptor = descriptor
-        self._original = original
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return getattr(self._original, "encoding", None) or "utf-8"
-
-    def writable(self) -> bool:
-        return True
-
-    def isatty(self) -> bool:
-        return bool(self._original.isatty())
-
-    def fileno(self) -> int:
-        return int(self._original.fileno())
-
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if self._relay.is_of_cell:
-            self._tell("write", self.name, text)
-        else:
-            os.write(self._descriptor, text.encode("utf-8", "replace"))
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing waits here."""
-
-
-class _Tracebacks:
-    """The tracebacks that the shell shows. That of the cell's own error is the kernel's to show.
-
-    Which one that is turns out only later: it is the last that is shown while the cell runs, if the cell fails. So the
-    last one waits until something else is shown, or the cell has ended without an error.
-    """
-
-    def __init__(self, shell: InteractiveShell, relay: Relay) -> None:
-        self._shell = shell
-        self._relay = relay
-        self._last: tuple[object, str, str, list[str]] | None = None
-        self._depth = 0  # of cells that a cell runs
-        self._is_over = False
-        for event, callback in (("pre_execute", self._begin), ("post_execute", self._end)):
-            shell.events.callbacks[event].insert(0, callback)  # before what shows plots
-
-    def show(self, kind: type[BaseException], error: object, lines: list[str]) -> None:
-        shown = (error, kind.__name__, _text(error), list(lines))
-        if self._is_over:
-            self._relay("traceback", *shown[1:])
-            return
-        self.flush()
-        self._last = shown
-
-    def make_way(self) -> None:
-        """Something else is about to be shown."""
-        # After a SystemExit the shell itself writes a line on how to exit.
-        if not self._is_over and not (self._last and isinstance(self._last[0], SystemExit)):
-            self.flush()
-
-    def flush(self) -> None:
-        if self._last is not None:
-            (_, *shown), self._last = self._last, None
-            self._relay("traceback", *shown)
-
-    def take(self, error: BaseException) -> list[str]:
-        """The lines for the error that ended the cell."""
-        text = _text(error)
-        if self._last is not None and (self._last[0] is error or self._last[0] == text):
-            return self._last[3]
-        self.flush()
-        return [error_words(error)]
-
-    def _begin(self) -> None:
-        self._depth += 1
-
-    def _end(self) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            if self._shell.last_execution_succeeded:
-                self.flush()
-            self._is_over = True
-
-
-def _text(error: object) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "<exception str() failed>"  # as Python's own tracebacks say it
-
-
 def _drop_hooks(shell: InteractiveShell) -> None:
     """Take memcell's hooks off: the kernel measures the cell, and what the shell does itself (plots) goes on."""
     for hooks in shell.events.callbacks.values():
-        hooks[:] = [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith("memcell.")]
+        for hook in list(hooks):
+            if str(getattr(hook, "__module__", "")).startswith("memcell."):
+                hooks.remove(hook)
+                if isinstance(owner := getattr(hook, "__self__", None), Hooks):
+                    owner.forget_parent()  # unloading memcell would tell what is open there
 
 
-def _redirect(shell: InteractiveShell, relay: Relay) -> _Tracebacks:
+def _redirect(shell: InteractiveShell, relay: Relay) -> Tracebacks:
     """Let everything that the cell shows, in whatever way, go to the kernel."""
-    errors = _Tracebacks(shell, relay)
+    errors = Tracebacks(shell, relay)
 
     def tell(kind: str, *content: object) -> None:
         errors.make_way()
@@ -354,26 +229,34 @@ def _packed_error(error: BaseException, is_known: Callable[[object], bool]) -> P
     return None
 
 
-def _send_kept(shell: InteractiveShell, keep: Sequence[str], relay: Relay, is_known: Callable[[object], bool]) -> None:
+def _send_kept(
+    shell: InteractiveShell,
+    keep: Sequence[str],
+    before: dict[str, Any],
+    relay: Relay,
+    is_known: Callable[[object], bool],
+) -> None:
     found = {name: shell.user_ns[name] for name in keep if name in shell.user_ns}
     for name in keep:
         if name not in found:
             relay("lost", name, "the cell has no such variable")
     # Together, so that what they share stays shared; if that fails, one by one, so that it fails for one only.
-    if len(found) > 1 and _deliver(found, relay, is_known) is None:
+    if len(found) > 1 and _deliver(found, before, relay, is_known) is None:
         return
     for name, value in found.items():
-        reason = _deliver({name: value}, relay, is_known)
+        reason = _deliver({name: value}, before, relay, is_known)
         if reason is not None:
             relay("lost", name, reason)
 
 
-def _deliver(values: dict[str, Any], relay: Relay, is_known: Callable[[object], bool]) -> str | None:
+def _deliver(
+    values: dict[str, Any], before: dict[str, Any], relay: Relay, is_known: Callable[[object], bool]
+) -> str | None:
     """Send variables to the kernel; why that failed, or None."""
     try:
         packed = pack(values, is_known)
     except Exception as error:
         return error_words(error)
-    relay("kept", packed)
+    relay("kept", packed, any(value is not before.get(name, relay) for name, value in values.items()))
     reason: str | None = receive(relay.connection)
     return reason

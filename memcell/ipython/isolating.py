@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,7 +24,7 @@ from memcell.ipython.shown import raise_shown
 from memcell.ipython.stopping import is_in_event_loop
 from memcell.protect.isolate import end_words, fork_hazard, out_of_memory_kills, require_cloudpickle
 from memcell.protect.isolated_process import IsolatedProcess, fork, spawn
-from memcell.protect.parcel import Packed, pack, receive, send, unpack
+from memcell.protect.parcel import KnownNames, Packed, is_same, pack, receive, send, unpack
 
 if TYPE_CHECKING:
     from memcell.session import Session
@@ -175,16 +175,28 @@ class _Conversation:
             if payload.get("source") != "ask_exit":
                 self._shell.payload_manager.write_payload(payload)
 
-    def _on_kept(self, packed: Packed) -> None:
+    def _on_kept(self, packed: Packed, is_bound: bool) -> None:
         reason = None
         try:
             values = unpack(packed)
         except Exception as error:
             reason = error_words(error)
         else:
-            self._shell.user_ns.update(values)
+            if is_bound or not self._has_them(packed, values):
+                self._shell.user_ns.update(values)
             self.kept += values
         send(self._process.connection, reason)
+
+    def _has_them(self, packed: Packed, names: Iterable[str]) -> bool:
+        """Whether the cell, which bound none of these variables anew, has not changed their values either.
+
+        The kernel's own objects then stay: a copy would no longer be what other variables refer to.
+        """
+        try:
+            values = {name: self._shell.user_ns[name] for name in names}
+            return is_same(pack(values, KnownNames()), packed)
+        except Exception:  # deleted meanwhile, or cannot be packed here: what came is certain
+            return False
 
     def _on_lost(self, name: str, reason: str) -> None:
         self.lost[name] = reason

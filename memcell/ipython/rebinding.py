@@ -1,6 +1,7 @@
 """Which variables a cell binds anew while nobody can still want their old values: from the cell's syntax tree alone.
 
-Only an assignment at the top level of the cell counts, and only the first that mentions its names. What cannot be told
+Only an assignment at the top level of the cell counts, and only the first that mentions its names; of names that are
+bound in other ways it is told why their values stay. What cannot be told
 from the tree, the functions that the cell may call, is looked at in ``fresh``. Wherever it is not certain, the answer
 is no, with the reason: an old value that is kept costs memory, one that is dropped too early breaks the cell.
 """
@@ -32,6 +33,17 @@ _HARMLESS_MAGICS = frozenset({"matplotlib", "config", "precision", "xmode", "cd"
 #: A text that looks like SQL or like a formula, for functions of any name.
 _LOOKS_READ = re.compile(r"(?i)\b(select|from|join)\b|~")
 
+_INSIDE = {
+    ast.If: "an if",
+    ast.For: "a for loop",
+    ast.AsyncFor: "a for loop",
+    ast.While: "a while loop",
+    ast.With: "a with block",
+    ast.AsyncWith: "a with block",
+    ast.Try: "a try block",
+    ast.Match: "a match block",
+}
+
 _Scope = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
@@ -53,7 +65,7 @@ class Rebinding:
 
 
 def rebindings(tree: ast.Module) -> list[Rebinding]:
-    """The variables that a cell binds anew at its top level, each where it does so first.
+    """The variables that a cell binds anew, each where it does so first.
 
     Args:
         tree: The cell.
@@ -64,6 +76,8 @@ def rebindings(tree: ast.Module) -> list[Rebinding]:
     by_text: list[str] = []
     doubt = ""
     for index, statement in enumerate(tree.body):
+        if _is_harmless_magic(statement):
+            continue
         value, targets = _assignment(statement)
         doubt = doubt or _doubt(statement)
         by_text += _texts_read(statement)
@@ -80,6 +94,9 @@ def rebindings(tree: ast.Module) -> list[Rebinding]:
             elif any(mentions(text, name) for text in by_text):
                 why = "a text in this cell names it"
             found.append(Rebinding(name, index, reads, why))
+        if value is None:
+            why = doubt or _other_way(statement)
+            found += (Rebinding(name, index, reads, why) for name in dict.fromkeys(_bound(statement)))
         for name in _names(statement):
             mentioned.setdefault(name, statement.lineno)
     first: dict[str, Rebinding] = {}
@@ -139,6 +156,30 @@ def _assignment(statement: ast.stmt) -> tuple[ast.expr | None, list[str]]:
     return value, names
 
 
+def _other_way(statement: ast.stmt) -> str:
+    """Why what a statement binds stays, if it is no assignment to nothing but names at the top level of the cell."""
+    if isinstance(statement, ast.AugAssign):
+        return "its new value is made from it"
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        return f"line {statement.lineno} binds more than plain names"
+    inside = next((words for kind, words in _INSIDE.items() if isinstance(statement, kind)), "")
+    return f"line {statement.lineno} binds it {f'inside {inside}' if inside else 'in another way than by ='}"
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The variables of the cell that a statement binds, at any depth."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield node.name
+        return
+    if isinstance(node, (ast.Lambda, ast.comprehension)):
+        return  # whose variables are their own
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    yield from _name_as_text(node)
+    for child in ast.iter_child_nodes(node):
+        yield from _bound(child)
+
+
 def _names(node: ast.AST | None) -> Iterator[str]:
     """All names in a part of the tree, whatever is done with them."""
     for part in ast.walk(node) if node is not None else ():
@@ -148,14 +189,20 @@ def _names(node: ast.AST | None) -> Iterator[str]:
             yield from part.names
         elif isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield part.name
-        elif isinstance(part, ast.alias):
-            yield (part.asname or part.name).partition(".")[0]
-        elif isinstance(part, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and part.name:
-            yield part.name
-        elif isinstance(part, ast.MatchMapping) and part.rest:
-            yield part.rest
         elif isinstance(part, ast.arg):
             yield part.arg
+        else:
+            yield from _name_as_text(part)
+
+
+def _name_as_text(node: ast.AST) -> Iterator[str]:
+    """The variable that a part of the tree binds without having it as a part."""
+    if isinstance(node, ast.alias):
+        yield (node.asname or node.name).partition(".")[0]
+    elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+        yield node.name
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        yield node.rest
 
 
 def _names_in_scopes(tree: ast.Module) -> dict[str, str]:

@@ -11,6 +11,7 @@ cell with ``await`` at its top level then becomes one that awaits the magic: the
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -68,7 +69,7 @@ def watch_parser() -> MagicArgumentParser:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--limit", type=arguments.size)
     parser.add_argument("--isolate", action="store_true")
-    parser.add_argument("--keep", type=arguments.variable_names, default=())
+    parser.add_argument("--keep", nargs="+", type=arguments.variable_names, default=())
     return parser
 
 
@@ -79,7 +80,9 @@ def parse_watch_options(line: str) -> WatchOptions:
         UsageError: An option is unknown or lacks its value.
     """
     try:
-        options = WatchOptions(**vars(watch_parser().parse_argstring(line)))
+        found = vars(watch_parser().parse_argstring(line))
+        found["keep"] = tuple(itertools.chain.from_iterable(found["keep"]))  # with spaces after the commas, too
+        options = WatchOptions(**found)
         if options.keep and not options.isolate:
             raise UsageError("--keep goes with --isolate")
         here_only = {"--repeat": options.repeat, "--top": options.top, "--fresh": options.fresh}

@@ -25,6 +25,7 @@ class Children:
         memory_of: The memory of a process, in bytes; by default its RSS.
         cell_at: Which run was going on at a time (seconds since the epoch): its number and first line.
         own: The process that is memcell's own, or None.
+        collect: Takes the exit statuses of memcell's own workers that have ended.
     """
 
     def __init__(
@@ -32,10 +33,12 @@ class Children:
         memory_of: Callable[[int], int] | None = None,
         cell_at: CellAt = lambda _: None,
         own: Callable[[], int | None] = lambda: None,
+        collect: Callable[[], None] = lambda: None,
     ) -> None:
         self._memory_of = memory_of or processes.rss_of
         self._cell_at = cell_at
         self._own = own
+        self._collect = collect
         self._origin = Origin.own()
 
     @property
@@ -51,6 +54,7 @@ class Children:
 
     def children(self) -> list[ChildProcess]:
         """The processes of this session, the oldest first."""
+        self._collect()
         table = processes.read_processes()
         return self._described(table, dict.fromkeys(self._found(table), self.origin))
 

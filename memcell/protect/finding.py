@@ -101,9 +101,7 @@ def find_to_end(table: Mapping[int, Process], started: Iterable[int], origin: Or
     return {
         pid
         for pid in started
-        if not table[pid].has_ended
-        and not is_detached(table[pid], origin)
-        and not any("resource_tracker import main" in word for word in processes.arguments_of(pid))
+        if not table[pid].has_ended and not is_detached(table[pid], origin) and not processes.is_resource_tracker(pid)
     }
 
 

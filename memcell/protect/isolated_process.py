@@ -6,6 +6,7 @@ be ended with it. It never outlives this process.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -22,7 +23,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from memcell.protect.inherited import Inherited, find_executors, renew
+from memcell.protect.executors import Inherited, find_executors, renew, shut_down_own
+from memcell.protect.group import end_group, wait_for_trackers
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LOOK_FOR_PARENT_S = 1.0
@@ -68,8 +70,11 @@ class IsolatedProcess:
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it, and what it started and left in its process group."""
-        self._signal(signal.Signals.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+        """End it, and what it started and left in its process group, but for what ``nohup`` detached."""
+        if sys.platform == "win32":
+            self._signal(signal.Signals.SIGTERM)
+        elif not self._is_reaped:
+            end_group(self.pid)
 
     def close(self) -> int | None:
         """End what is left of it; returns its exit code (negative for a signal), None if that is lost."""
@@ -79,6 +84,7 @@ class IsolatedProcess:
             if self._popen is not None and sys.platform == "win32":
                 self._exit_code = self._popen.wait()
             else:
+                wait_for_trackers(self.pid)
                 with contextlib.suppress(ChildProcessError):
                     self._exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self._is_reaped = True
@@ -143,13 +149,20 @@ def spawn(target: str) -> IsolatedProcess:
             startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [descriptor]})
             popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, startupinfo=startup)
         else:
-            popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), start_new_session=True)
+            popen = _popen_in_own_group(command, descriptor)
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
     return IsolatedProcess(popen.pid, ours, popen)
+
+
+def _popen_in_own_group(command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
+    # Not a session of its own, which would look as if somebody had detached it on purpose.
+    if sys.version_info >= (3, 11):
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), process_group=0)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), preexec_fn=os.setpgrp)
 
 
 def run_spawned(main: Callable[[Connection], object], descriptor: int, parent: int) -> None:
@@ -161,9 +174,14 @@ def run_spawned(main: Callable[[Connection], object], descriptor: int, parent: i
     else:
         connection = Connection(descriptor)
         os.set_inheritable(descriptor, False)
+        _ignore_terminal()
+        atexit.register(_end_rest_of_group)  # the first, so the last that is called
         _take_precautions(parent, is_main_thread=False)
     _keep_to_oneself(connection)
+    pid = os.getpid()
     main(connection)
+    if os.getpid() != pid:  # a fork of it, which is not to run its exit handlers
+        _end_fork()
 
 
 def flush_c_streams() -> None:
@@ -190,19 +208,36 @@ def _run_forked(
         # An event loop of the parent would be told of the child's signals: it shares the descriptor.
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (signal.SIGTTIN, signal.SIGTTOU):  # asking a terminal for input fails instead of stopping
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_terminal()
         _take_precautions(parent, is_main_thread=is_main_thread)
         _use_one_openmp_thread()
         renew(inherited)
         _keep_to_oneself(connection)
+        pid = os.getpid()
         main(connection)
+        if os.getpid() != pid:  # a fork of it: what there is to clean up is not its own
+            _end_fork()
+        shut_down_own(inherited)
+        _end_rest_of_group()
         flush_c_streams()
         exit_code = 0
     except Exception:
         os.write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(exit_code)
+
+
+def _end_fork() -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    flush_c_streams()
+    os._exit(0)
+
+
+def _ignore_terminal() -> None:
+    """Asking a terminal for input fails instead of stopping the process: its group is not the one in front."""
+    for number in (signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _take_precautions(parent: int, *, is_main_thread: bool) -> None:
@@ -229,7 +264,14 @@ def _keep_to_oneself(connection: Connection) -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_FOR_PARENT_S)
+    _end_rest_of_group()
     os._exit(1)
+
+
+def _end_rest_of_group() -> None:
+    """What this process started ends with it, also where the parent is gone that would see to it."""
+    if os.getpgrp() == os.getpid():
+        end_group(os.getpid(), spare=(os.getpid(),))
 
 
 def _use_one_openmp_thread() -> None:

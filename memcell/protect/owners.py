@@ -26,6 +26,9 @@ class _Owner(NamedTuple):
 
 _OWNERS = (
     _Owner(
+        "memcell.protect.workers", "Isolated", lambda function: function.pids, lambda function, _: function.recycle()
+    ),
+    _Owner(
         "multiprocessing.pool",
         "Pool",
         lambda pool: [worker.pid for worker in pool._pool],

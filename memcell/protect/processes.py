@@ -147,6 +147,11 @@ def ignores_hangup(pid: int) -> bool:
     return False
 
 
+def is_resource_tracker(pid: int) -> bool:
+    """Whether it is one of multiprocessing's or loky's: it cleans up after those that it serves, and then ends."""
+    return any("resource_tracker import main" in word for word in arguments_of(pid))
+
+
 def shares_pid_namespace(pid: int) -> bool:
     """Whether its pids are ours: a pid in the environment of a process in a container means another one here."""
     if not _LINUX:

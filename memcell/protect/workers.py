@@ -10,14 +10,11 @@ import atexit
 import contextlib
 import functools
 import os
-import sys
 import threading
 import time
-import traceback
 import types
 import weakref
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from numbers import Integral, Real
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -32,11 +29,11 @@ from memcell.protect.isolate import (
     end_words,
     fork_hazard,
     out_of_memory_kills,
-    refuse_input,
     require_cloudpickle,
 )
 from memcell.protect.isolated_process import fork, spawn
-from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpack
+from memcell.protect.parcel import KnownNames, Packed, StandIn, pack, receive, send, unpack
+from memcell.protect.serving import is_worker, serve_forked
 from memcell.units import parse_size
 
 Parameters = ParamSpec("Parameters")
@@ -51,8 +48,10 @@ class RemoteTraceback(Exception):  # noqa: N818 - the cause of an error, not one
     """Where an error of an isolated function happened, as text: its frames are gone."""
 
 
-class Isolated(Generic[Parameters, Result]):
+class Isolated(StandIn, Generic[Parameters, Result]):
     """A function whose calls run in worker processes. A context manager; ``close()`` ends the workers.
+
+    In a worker a call is a plain one: the process is an isolated one already.
 
     Args:
         function: The function.
@@ -90,10 +89,13 @@ class Isolated(Generic[Parameters, Result]):
         self._changed = threading.Condition()
         self._idle: list[_Worker] = []
         self._workers = set[_Worker]()  # idle and busy ones
+        weakref.finalize(self, _end_at_once, self._workers).atexit = False  # a cell that is run again makes another one
         self._starting = 0
         _pools.add(self)
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        if is_worker():
+            return self._function(*args, **kwargs)
         worker = self._take()
         try:
             answer = worker.call((args, kwargs), self._timeout)
@@ -108,17 +110,38 @@ class Isolated(Generic[Parameters, Result]):
         """End the workers: idle ones now, busy ones after their call. May be called twice; no call works afterwards."""
         with self._changed:
             self._is_closed = True
+        self.recycle()
+
+    def recycle(self) -> None:
+        """End the workers that have nothing to do. The next call gets a new one."""
+        with self._changed:
             idle, self._idle = self._idle, []
+            self._workers.difference_update(idle)
             self._changed.notify_all()
         for worker in idle:
             worker.retire()
+
+    def collect_ended(self) -> None:
+        """Take note of workers that somebody ended while they had nothing to do."""
+        with self._changed:
+            ended = [worker for worker in self._idle if worker.process.has_ended()]
+            self._idle = [worker for worker in self._idle if worker not in ended]
+            self._workers.difference_update(ended)
+        for worker in ended:
+            worker.process.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Those of the workers."""
+        return [worker.process.pid for worker in list(self._workers)]
 
     def forget_parent(self) -> None:
         """In a forked child: the workers are the parent's; a call here starts one of its own."""
         for worker in self._workers:
             worker.process.forget()
         self._changed = threading.Condition()
-        self._idle, self._workers, self._starting = [], set(), 0
+        self._idle, self._starting = [], 0
+        self._workers.clear()
 
     def __enter__(self) -> Isolated[Parameters, Result]:
         return self
@@ -134,6 +157,16 @@ class Isolated(Generic[Parameters, Result]):
 
     def __reduce__(self) -> str:
         return str(getattr(self._function, "__qualname__", self.name))  # pickled by its name, as functions are
+
+    def by_value(self) -> tuple[Any, ...]:
+        """Reduce it, for a process that does not have it: there it is another one with the same options."""
+        options: dict[str, Any] = {
+            "max_runs": self._max_runs,
+            "max_growth": self._max_growth_bytes,
+            "workers": self._count,
+            "timeout": self._timeout,
+        }
+        return functools.partial(Isolated, **options), (self._function, self._memory_of)
 
     def _take(self) -> _Worker:
         with self._changed:
@@ -198,13 +231,13 @@ class _Worker:
         hazard = fork_hazard()
         if hazard is None:
             self._is_known: Callable[[object], bool] = KnownNames()
-            self.process = fork(functools.partial(_serve_forked, function))
+            self.process = fork(functools.partial(serve_forked, function))
             packed_function = None
         else:
             require_cloudpickle(f"isolated: {name} runs in a new interpreter, since {hazard}")
             self._is_known = _is_never_known
             packed_function = self._pack("itself", function)
-            self.process = spawn("memcell.protect.workers:serve_spawned")
+            self.process = spawn("memcell.protect.serving:serve_spawned")
         try:
             if packed_function is not None:
                 send(self.process.connection, packed_function)
@@ -312,63 +345,21 @@ def _refusal(name: str, reason: str) -> Any:
 _ANSWERS: dict[str, Callable[..., Any]] = {"value": _value, "error": _error, "refusal": _refusal}
 
 
-# In the worker.
-
-
-def _serve_forked(function: Callable[..., Any], connection: Connection) -> None:
-    # The parent's own streams may be locked by a thread that is not here; a kernel shows what is written to 1 and 2.
-    sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - as long as the worker
-    sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115 - as long as the worker
-    _serve(function, connection, KnownNames())
-
-
-def serve_spawned(connection: Connection) -> None:
-    """The life of a worker that is an interpreter of its own: its function comes first."""
-    try:
-        function = unpack(receive(connection))
-    except Exception as error:
-        send(connection, ("refusal", f"cannot be read in a new interpreter: {type(error).__name__}: {error}"))
-        return
-    _serve(function, connection, _is_never_known)
-
-
-def _serve(function: Callable[..., Any], connection: Connection, is_known: Callable[[object], bool]) -> None:
-    refuse_input("an isolated function")
-    send(connection, ("value", pack(None)))
-    while True:
-        try:
-            packed = receive(connection)
-        except (EOFError, OSError):
-            return
-        if packed is None:
-            return
-        send(connection, _answer(function, packed, is_known))
-
-
-def _answer(function: Callable[..., Any], packed: Packed, is_known: Callable[[object], bool]) -> tuple[Any, ...]:
-    try:
-        args, kwargs = unpack(packed)
-    except Exception as error:
-        return "refusal", f"cannot read its arguments: {type(error).__name__}: {error}"
-    try:
-        value = function(*args, **kwargs)
-    except BaseException as error:
-        trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        text = "".join(traceback.format_exception(type(error), error, trace))
-        try:
-            packed_error = pack(error.with_traceback(None), is_known)
-        except Exception:
-            packed_error = None
-        return "error", packed_error, f"{type(error).__name__}: {error}", text
-    try:
-        return "value", pack(value, is_known)
-    except Exception as error:
-        return "refusal", f"returned a {type(value).__name__} that cannot come back: {type(error).__name__}: {error}"
-
-
 # All isolated functions of this process.
 
 _pools: weakref.WeakSet[Isolated[Any, Any]] = weakref.WeakSet()
+
+
+def collect_ended() -> None:
+    """Let no worker that was ended from outside stay as a zombie until its function is next called."""
+    for pool in list(_pools):
+        pool.collect_ended()
+
+
+def _end_at_once(workers: set[_Worker]) -> None:
+    """The function is gone, and with it whoever could ask them for anything."""
+    for worker in workers:
+        worker.process.close()
 
 
 def _close_all() -> None:

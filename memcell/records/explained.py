@@ -193,7 +193,7 @@ class FreshReport:
     Attributes:
         dropped: The variables that were dropped just before they were rebound, and their sizes in bytes.
         left: Large variables that the cell rebinds and that were left until then.
-        lost: Those of the dropped that have no value now, because what was to become their value raised.
+        lost: Those of the dropped that have no value now that the cell has failed.
     """
 
     dropped: tuple[tuple[str, int], ...] = ()

@@ -212,7 +212,7 @@ def fresh_words(report: FreshReport) -> list[str]:
     )
     if report.lost:
         words.append(
-            f"memcell --fresh: {names(report.lost)} has no value now: the old one was dropped, and no new one was made"
+            f"memcell --fresh: {names(report.lost)} has no value now: the old one was dropped, and the cell failed"
         )
     return words or ["memcell --fresh: nothing of 1 MiB or more was about to be rebound"]
 

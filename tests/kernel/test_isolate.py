@@ -246,6 +246,17 @@ def test_named_results_come_back(isolate, kernel):
     kernel.run("del a, p")
 
 
+def test_objects_that_the_cell_left_alone_stay_the_kernels_own(isolate, kernel):
+    kernel.run("a = b = [1]\nc = np.arange(5); view = c[:2]")
+    assert isolate("a[0] + c[0]", keep="a, c").status == "ok"
+    assert kernel.value("(a is b, view.base is c)") == (True, True)
+    assert isolate("b.append(2)", keep="a,c").status == "ok"
+    assert kernel.value("(a, b, view.base is c)") == ([1, 2], [1], False)
+    assert isolate("a = list(a)", keep="a").status == "ok"
+    assert kernel.value("(a, b)") == ([1, 2], [1])
+    kernel.run("del a, b, c, view")
+
+
 def test_what_cannot_come_back_is_named_and_the_rest_comes(isolate, kernel):
     result = isolate("import threading\ngood, bad = 3, threading.Lock()", keep="good,bad,gone")
     assert result.status == "error"
@@ -283,6 +294,39 @@ def test_processes_left_behind_end_with_the_cell(isolate):
     assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.parametrize("magic", ["%unload_ext memcell", "%reload_ext memcell"])
+def test_a_cell_that_unloads_memcell_in_its_process(isolate, kernel, magic):
+    result = kernel.run(f"%%memwatch --isolate\n{magic}\nprint('on')")
+    assert result.status == "ok"
+    assert len(result.lines) == 1
+    assert len([data for data in result.data if "image/png" in data]) <= 1
+    assert kernel.run("%%memwatch\n1").lines
+
+
+@pytest.mark.parametrize("hazard", [_NO_HAZARD, _HAZARD], ids=["fork", "interpreter"])
+def test_processes_that_were_detached_stay(isolate, kernel, hazard):
+    if not kernel.value("bool(__import__('importlib').util.find_spec('cloudpickle'))"):
+        hazard = _NO_HAZARD
+    start = (
+        "import os, subprocess, time\nnull = subprocess.DEVNULL\n"
+        "one = subprocess.Popen(['nohup', 'sleep', '600'], stdin=null, stdout=null, stderr=null)\n"
+        "other = subprocess.Popen(['setsid', 'sleep', '600'])\ntime.sleep(0.3)\nprint(one.pid, other.pid)"
+    )
+    kernel.run(hazard)
+    try:
+        result = isolate(start)
+    finally:
+        kernel.run(_NO_HAZARD)
+    assert not result.stderr  # a kernel tells at its end what it leaves; an isolated cell is none
+    left = [psutil.Process(int(pid)) for pid in result.stdout.split()]
+    assert [process.name() for process in left] == ["sleep", "sleep"]
+    listed = kernel.value("[child.pid for child in __import__('memcell').children() if child.detached]")
+    assert listed == [process.pid for process in left]
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
 @pytest.mark.parametrize(
     "inner", ["%%memwatch --isolate\n1", "get_ipython().run_cell_magic('memwatch', '--isolate', '1')"]
 )
@@ -297,7 +341,7 @@ def test_one_inside_another_is_refused(isolate, inner):
     [
         ("%%memwatch --keep a", "--keep goes with --isolate"),
         ("%%memwatch --isolate --keep 1a", "'1a' is not a variable name"),
-        ("%%memwatch --isolate --keep", "expected one argument"),
+        ("%%memwatch --isolate --keep", "expected at least one argument"),
     ],
 )
 def test_a_mistake_in_the_options_is_one_line(kernel, line, says):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -103,3 +104,30 @@ def test_executors_that_were_used_before(tmp_path):
         assert kernel.value("there == (here, here)") is True
         kernel.run("again = all_of_them(), own.submit(abs, 1).result()")
         assert kernel.value("again == (here, 1)") is True
+
+
+@pytest.mark.parametrize("end", ["", "import os; os.kill(os.getpid(), 11)", "1 / 0"])
+def test_nothing_of_joblib_stays_in_shared_memory(tmp_path, end):
+    use = (
+        "import numpy as np\nfrom joblib import Parallel, delayed\nlarge = np.ones(2_000_000)\n"
+        "def add(): return Parallel(2)(delayed(np.sum)(large) for _ in range(2))\n"
+    )
+
+    def left():
+        return {name for name in os.listdir("/dev/shm") if "loky" in name or "joblib" in name}
+
+    before = left()
+    with Kernel(sys.executable, tmp_path) as kernel:
+        kernel.run(f"%load_ext memcell\n{use}")
+        result = kernel.run(f"%%memwatch --isolate -q\n{use}assert add() == [2e6, 2e6]\n{end}", 60)
+        assert (result.status == "ok") == (end == ""), result.error
+        assert left() == before
+        if "kill" not in end:
+            assert not result.stderr
+        kernel.run("assert add() == [2e6, 2e6]")  # from now on the kernel has a tracker of its own
+        of_kernel = left()
+        kernel.run(f"%%memwatch --isolate -q\nassert add() == [2e6, 2e6]\n{end}", 60)
+        assert left() == of_kernel
+        kernel.run("import memcell\nwith memcell.isolated(add) as isolated: isolated(), isolated()", 60)
+        assert left() == of_kernel
+    assert left() == before

@@ -164,6 +164,24 @@ def test_if_making_the_new_value_fails_the_old_one_is_gone_and_that_is_said(make
     assert "x" not in maker.user_ns
 
 
+def test_a_cell_that_deletes_the_new_value_has_lost_none(maker, capsys):
+    maker.run_cell("x = make(8)")
+    said = fresh(maker, "x = make(8)\ndel x", capsys)
+    assert said == "memcell --fresh: dropped just before rebinding: x (8.0 MiB)"
+
+
+@pytest.mark.parametrize("magic", ["%config Application.log_level = 30", "%precision 8"])
+def test_magics_that_read_nothing_do_no_harm(maker, capsys, magic):
+    maker.run_cell("x = make(8)")
+    assert "dropped just before rebinding: x" in fresh(maker, f"{magic}\nx = make(8)", capsys)
+
+
+def test_why_a_large_value_stays_is_told_wherever_it_is_bound(maker, capsys):
+    maker.run_cell("x = make(8)")
+    assert "left x (8.0 MiB): line 1 binds it inside an if" in fresh(maker, "if True:\n    x = make(8)", capsys)
+    assert "left x (8.0 MiB): its new value is made from it" in fresh(maker, "x += b'x'", capsys)
+
+
 def test_if_the_cell_fails_before_nothing_is_dropped(maker, capsys):
     maker.run_cell("x = make(8)")
     said = fresh(maker, "1/0\nx = make(8)", capsys)

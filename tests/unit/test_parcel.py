@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from memcell.errors import IsolationError
-from memcell.protect.parcel import KnownNames, pack, receive, send, unpack
+from memcell.protect.parcel import KnownNames, is_same, pack, receive, send, unpack
 
 
 def carried(message):
@@ -112,3 +112,13 @@ def test_without_cloudpickle_the_culprit_is_named(main, monkeypatch):
 def test_a_lock_cannot_be_packed():
     with pytest.raises((TypeError, pickle.PicklingError)):
         pack(threading.Lock())
+
+
+def test_packed_values_are_compared_byte_by_byte():
+    values = {"a": np.arange(100_000.0), "b": [1, "two"], "c": np.asfortranarray(np.eye(3))}
+    arrived = carried(pack(values))
+    assert is_same(pack(values), arrived)
+    values["a"][-1] += 1
+    assert not is_same(pack(values), arrived)
+    assert not is_same(pack({"b": [1, "two"]}), arrived)
+    assert not is_same(pack([values["b"]] * 2), pack([[1, "two"], [1, "two"]]))

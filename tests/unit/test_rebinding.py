@@ -128,10 +128,41 @@ def outcome(source: str, *, drop: bool) -> tuple[str, dict[str, str]]:
     return raised, shown
 
 
-def test_the_reason_names_the_line_or_the_reader():
-    def why(source):
-        return next(one.why_not for one in rebindings(ast.parse(source)) if one.name == "x")
+def why(source: str) -> str:
+    return next(one.why_not for one in rebindings(ast.parse(source)) if one.name == "x")
 
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("x += 1", "its new value is made from it"),
+        ("\nif y:\n    x = make()", "line 2 binds it inside an if"),
+        ("if y:\n    pass\nelse:\n    x = make()", "line 1 binds it inside an if"),
+        ("for v in y:\n    x = make()", "line 1 binds it inside a for loop"),
+        ("for x in y:\n    pass", "line 1 binds it inside a for loop"),
+        ("while y:\n    x = make()", "line 1 binds it inside a while loop"),
+        ("with make() as x:\n    pass", "line 1 binds it inside a with block"),
+        ("try:\n    x = make()\nfinally:\n    pass", "line 1 binds it inside a try block"),
+        ("match y:\n    case [x, *_]:\n        pass", "line 1 binds it inside a match block"),
+        ("(x, y), z = make(), 1", "line 1 binds more than plain names"),
+        ("*x, y = make()", "line 1 binds more than plain names"),
+        ("import math as x", "line 1 binds it in another way than by ="),
+        ("def x(): pass", "line 1 binds it in another way than by ="),
+        ("exec(y)\nif y:\n    x = make()", "line 1 uses exec, which may read any variable"),
+    ],
+)
+def test_other_ways_to_bind_it_are_told(source, reason):
+    assert why(source) == reason
+
+
+@pytest.mark.parametrize(
+    "source", ["x[0] = 1", "x.a = 1", "del x", "[x for x in y]", "f = lambda x: 1", "def f():\n    x = 1", "print(x)"]
+)
+def test_what_binds_it_not_at_all_is_not_spoken_of(source):
+    assert "x" not in [one.name for one in rebindings(ast.parse(source))]
+
+
+def test_the_reason_names_the_line_or_the_reader():
     assert why("x = double(x)") == "its new value is made from it"
     assert why("y\nprint(x)\nx = make()") == "line 2 mentions it before"
     assert why("def show():\n    print(x)\nx = make()") == "show in this cell mentions it"
@@ -160,5 +191,6 @@ def test_a_name_that_is_gone_by_then_does_no_harm():
     "magic", ["get_ipython().run_line_magic('matplotlib', 'inline')", "get_ipython().run_line_magic('precision', '3')"]
 )
 def test_magics_that_read_nothing_do_no_harm(magic):
-    assert planned(f"{magic}\nx = make()")
+    (rebinding,) = planned(f"{magic}\nx = make()")
+    assert "get_ipython" not in rebinding.reads
     assert not planned("get_ipython().run_line_magic('run', '-i script.py')\nx = make()")

@@ -61,7 +61,7 @@ def test_what_was_dropped_and_what_was_not():
         "memcell --fresh: dropped just before rebinding: x (256.0 MiB)",
         "memcell --fresh: left y (8.0 MiB): show() reads it",
         "memcell --fresh: left z: w",
-        "memcell --fresh: x has no value now: the old one was dropped, and no new one was made",
+        "memcell --fresh: x has no value now: the old one was dropped, and the cell failed",
     ]
     assert fresh_words(FreshReport()) == ["memcell --fresh: nothing of 1 MiB or more was about to be rebound"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 
 import numpy as np
 import psutil
@@ -302,6 +304,117 @@ def test_in_a_new_interpreter(isolated, spawns):
         isolated(_die)("SIGSEGV")
 
 
+def test_a_new_interpreter_has_a_group_but_no_session_of_its_own(isolated, spawns):
+    """A session of its own would look as if a user had detached it."""
+    pid, group, session = isolated(lambda: (os.getpid(), os.getpgid(0), os.getsid(0)))()
+    assert group == pid
+    assert session == os.getsid(0)
+
+
+def _module_with(text):
+    """A module that is ``__main__`` to what is pickled, as a notebook's is."""
+    module = types.ModuleType("__main__")
+    exec(textwrap.dedent(text), vars(module))
+    return module
+
+
+_NAMED = """
+import memcell, os
+@memcell.isolated
+def fact(n): return (1, os.getpid()) if n < 2 else (n * fact(n - 1)[0], os.getpid())
+@memcell.isolated(max_runs=1)
+def other(n): return fact(n)[0], os.getpid(), fact(1)[1]
+class Model:
+    @memcell.isolated
+    def apply(self, n): return fact(n)[0]
+def plain(): return fact, fact(3)
+functions = (fact, other, vars(Model)["apply"])
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "interpreter"])
+def test_a_function_that_calls_itself_or_another_isolated_one(session, monkeypatch, how):
+    """In a worker that is a plain call."""
+    main = _module_with(_NAMED)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(workers, "fork_hazard", lambda: None if how == "fork" else "this is a test")
+    try:
+        assert main.fact(4)[0] == 24
+        result, pid, inner = main.other(4)
+        assert result == 24
+        assert pid == inner != os.getpid()
+        assert main.Model().apply(3) == 6
+        with memcell.isolated(main.plain) as plain:
+            back, (result, pid) = plain()
+            assert result == 6
+            if how == "fork":
+                assert back is main.fact
+            else:
+                assert back(3)[0] == 6  # a copy, with workers of its own
+                back.close()
+    finally:
+        for function in main.functions:
+            function.close()
+
+
+def test_a_function_that_is_gone_leaves_no_zombie(session):
+    function = memcell.isolated(os.getpid)
+    worker = psutil.Process(function())
+    assert worker.is_running()
+    del function
+    gc.collect()
+    assert not worker.is_running()
+
+
+def test_one_that_is_gone_in_a_forked_child_leaves_the_parents_alone(isolated):
+    function = memcell.isolated(os.getpid)
+    pid = function()
+    child = os.fork()
+    if child == 0:
+        try:
+            del function
+            gc.collect()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert function() == pid
+    function.close()
+
+
+def test_workers_that_were_ended_while_idle_are_waited_for_when_processes_are_listed(session, isolated):
+    pid = isolated(os.getpid)()
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert pid not in [child.pid for child in memcell.children()]
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize("how", ["fork", "interpreter"])
+def test_all_processes_that_are_ended_are_workers_too(session, isolated, monkeypatch, how):
+    monkeypatch.setattr(workers, "fork_hazard", lambda: None if how == "fork" else "this is a test")
+    function = isolated(os.getpid)
+    pid = function()
+    (listed,) = [child for child in memcell.children() if child.pid == pid]
+    assert not listed.detached
+    assert [outcome.ending for outcome in memcell.end_children() if outcome.pid == pid] == ["terminated"]
+    assert not psutil.pid_exists(pid)
+    assert function() != pid
+
+
+def _fork_and_return():
+    return os.fork() or os.getpid()
+
+
+@pytest.mark.parametrize("how", ["fork", "interpreter"])
+def test_a_fork_of_a_worker_ends_in_silence(isolated, monkeypatch, capfd, how):
+    monkeypatch.setattr(workers, "fork_hazard", lambda: None if how == "fork" else "this is a test")
+    fork = isolated(_fork_and_return)
+    assert fork() > 0
+    assert fork() > 0
+    fork.close()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_function_that_cannot_go_to_a_new_interpreter(isolated, spawns):
     lock = threading.Lock()
     with pytest.raises(IsolationError, match="cannot be sent itself: TypeError: cannot pickle"):
@@ -363,6 +476,24 @@ def test_in_a_script_that_just_ends():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["in the worker", "parent's own exit handler"]
     assert not done.stderr
+
+
+@pytest.mark.parametrize("hazard", ["", "import sys, types; sys.modules['polars'] = types.ModuleType('polars')"])
+def test_what_a_worker_started_ends_with_a_parent_that_is_killed(hazard):
+    done = _script(f"""
+        import memcell, os, subprocess, threading
+        {hazard}
+        start = memcell.isolated(lambda: subprocess.Popen(["sleep", "600"]).pid)
+        thread = threading.Thread(target=lambda: print(start(), flush=True))  # not the main thread
+        thread.start(); thread.join()
+        os.kill(os.getpid(), 9)
+    """)
+    assert done.returncode == -9, done.stderr
+    left = int(done.stdout)
+    ends = time.monotonic() + 10
+    while psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < ends
+        time.sleep(0.1)
 
 
 def test_workers_end_with_a_parent_that_is_killed():

@@ -1,8 +1,9 @@
-"""Executors that a forked child inherits: the threads that carry out their work stayed in the parent.
+"""Executors in a forked child. The threads that carry out the work of those that it inherits stayed in the parent.
 
 What is given to them in the child would wait for ever. An executor of threads gets new ones there. One of processes
 cannot: its pipes are the parent's too. It refuses work in one line instead, and loky, which keeps an executor for all
-its users (joblib, scikit-learn), makes another.
+its users (joblib, scikit-learn), makes another. That one is shut down when the child ends: it would leave semaphores
+and shared memory in the system otherwise, since exit handlers do not run there.
 
 Everything here is looked up in what is loaded, by names that the libraries do not promise: what is not as expected is
 left as it is.
@@ -11,11 +12,13 @@ left as it is.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
 from typing import Any, TypeAlias
 
 #: An executor, and what makes it fit for the child.
@@ -23,6 +26,11 @@ Inherited: TypeAlias = "tuple[Any, Callable[[Any], None]]"
 
 _REFUSAL = "this executor was made before this process was forked, and its workers stayed there; make another one here"
 _LOKYS = ("loky", "joblib.externals.loky")
+#: How long an executor of loky's may take to end its workers: 10 ms are usual.
+_SHUT_DOWN_S = 2.0
+#: The thread of a multiprocessing queue.
+_FEEDER = "QueueFeederThread"
+_JOBLIB_EXIT_HANDLER = "TemporaryResourcesManager.register_folder_finalizer.<locals>._cleanup"
 
 
 def find_executors() -> list[Inherited]:
@@ -55,6 +63,56 @@ def renew(inherited: Sequence[Inherited]) -> None:
         with contextlib.suppress(AttributeError):
             _forget_reusable(sys.modules.get(f"{loky}.reusable_executor"))
             _forget_tracker(sys.modules.get(f"{loky}.backend.resource_tracker"))
+
+
+def shut_down_own(inherited: Sequence[Inherited]) -> None:
+    """In the forked child, at its end: let the executors that it had from loky remove what they have in the system.
+
+    Args:
+        inherited: What was found before the fork, which is none of its business.
+    """
+    theirs = {id(executor) for executor, _ in inherited}
+    own = [
+        executor
+        for loky in _LOKYS
+        for executor in _executors_of_processes(sys.modules.get(f"{loky}.process_executor"))
+        if id(executor) not in theirs
+    ]
+    if not own:
+        return
+
+    def shut_down() -> None:
+        for executor in own:
+            with contextlib.suppress(Exception):  # its workers may have died: the trackers clean up then
+                getattr(executor, "terminate", executor.shutdown)(kill_workers=True)  # that of joblib has folders too
+        for clean in _joblib_exit_handlers():
+            with contextlib.suppress(Exception):  # as above
+                clean()
+        for feeder in threading.enumerate():
+            if feeder.name == _FEEDER:
+                feeder.join(_SHUT_DOWN_S)  # it has semaphores too
+
+    # In a thread, because one with a broken queue could wait for ever.
+    thread = threading.Thread(target=shut_down, name="memcell-shut-down", daemon=True)
+    thread.start()
+    thread.join(_SHUT_DOWN_S)
+    for loky in _LOKYS:
+        with contextlib.suppress(AttributeError):
+            _forget_reusable(sys.modules.get(f"{loky}.reusable_executor"))
+    own.clear()
+    gc.collect()  # semaphores go with the objects that have them
+
+
+def _joblib_exit_handlers() -> list[Any]:
+    """What joblib registered for the end of this process: each removes a folder.
+
+    Those of the parent are frozen, and so not found.
+    """
+    return [
+        found
+        for found in gc.get_objects()
+        if type(found) is FunctionType and found.__qualname__ == _JOBLIB_EXIT_HANDLER
+    ]
 
 
 def _executors_of_threads() -> Iterator[Any]:
