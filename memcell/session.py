@@ -258,10 +258,7 @@ class Session:
 
         memory_of = pss_of if sys.platform == "linux" else None
         found = Children(
-            memory_of,
-            lambda moment: run_at(moment, self.history, self.meter.open_runs),
-            lambda: self._sampler.pid,
-            _collect_workers,
+            memory_of, lambda moment: run_at(moment, self.history, self.meter.open_runs), lambda: self._sampler.pid
         )
         found.mark()
         return found
@@ -364,12 +361,6 @@ class Session:
         self.cleaning.forget_parent()
         self.shared.forget_parent()
         self.health.forget_parent()
-
-
-def _collect_workers() -> None:
-    workers = sys.modules.get("memcell.protect.workers")  # there is none without it, and it loads multiprocessing
-    if workers is not None:
-        workers.collect_ended()
 
 
 def _draw(runs: Sequence[Run]) -> Figure:

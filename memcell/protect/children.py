@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -25,7 +26,6 @@ class Children:
         memory_of: The memory of a process, in bytes; by default its RSS.
         cell_at: Which run was going on at a time (seconds since the epoch): its number and first line.
         own: The process that is memcell's own, or None.
-        collect: Takes the exit statuses of memcell's own workers that have ended.
     """
 
     def __init__(
@@ -33,12 +33,10 @@ class Children:
         memory_of: Callable[[int], int] | None = None,
         cell_at: CellAt = lambda _: None,
         own: Callable[[], int | None] = lambda: None,
-        collect: Callable[[], None] = lambda: None,
     ) -> None:
         self._memory_of = memory_of or processes.rss_of
         self._cell_at = cell_at
         self._own = own
-        self._collect = collect
         self._origin = Origin.own()
 
     @property
@@ -54,7 +52,7 @@ class Children:
 
     def children(self) -> list[ChildProcess]:
         """The processes of this session, the oldest first."""
-        self._collect()
+        _collect_workers()
         table = processes.read_processes()
         return self._described(table, dict.fromkeys(self._found(table), self.origin))
 
@@ -178,6 +176,13 @@ def _oldest(process: Process, table: Mapping[int, Process], listed: Collection[i
     while process.parent in listed:
         process = table[process.parent]
     return process
+
+
+def _collect_workers() -> None:
+    """Take the exit statuses of memcell's own workers that have ended, which nobody else waits for."""
+    workers = sys.modules.get("memcell.protect.workers")  # there is none without it, and it loads multiprocessing
+    if workers is not None:
+        workers.collect_ended()
 
 
 def _outcome(ended: Ended, command: str, memory_bytes: int, are_told: bool) -> EndOutcome:

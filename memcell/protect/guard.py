@@ -35,6 +35,8 @@ _SIGNAL = int(getattr(signal, "SIGURG", 0))  # Windows has none, and no watcher
 _FIRES_WITHIN_S = 0.1
 #: The force of the third firing; the watcher limits such a run's memory (``SWALLOWED_TWICE`` there as well).
 SWALLOWED_TWICE = 3
+#: How long a thread that warns may take to start, where somebody waits for its end.
+_STARTS_WITHIN_S = 1.0
 #: How long a stopped run's threads are watched for further growth.
 _THREADS_END_WITHIN_S = 0.3
 
@@ -126,6 +128,7 @@ class Guard:
         self._previous: Any = None
         self._is_listening = False
         self._is_stopping = False
+        self._is_relief_starting = False
         self._thread: threading.Thread | None = None
 
     # Around runs, in the main thread
@@ -188,6 +191,9 @@ class Guard:
 
     def close(self) -> None:
         """Let go of the signal. May be called twice."""
+        until = time.monotonic() + _STARTS_WITHIN_S
+        while self._is_relief_starting and time.monotonic() < until:
+            time.sleep(0.001)
         thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(10.0)
@@ -349,6 +355,7 @@ class Guard:
         _, limit_bytes, source = self._owner(found[0])
         near = Near(found[1], limit_bytes, source, is_clean_due=bool(words & 2))
         # Starting a Thread takes locks as well: that, too, is done beside the main thread.
+        self._is_relief_starting = True
         _thread.start_new_thread(self._relieve_in_thread, (near,))
 
     def _relieve_in_thread(self, near: Near) -> None:
@@ -356,6 +363,7 @@ class Guard:
         self._thread = thread
         with contextlib.suppress(RuntimeError):  # no memory for a thread: the run is about to be stopped anyway
             thread.start()
+        self._is_relief_starting = False
 
 
 def _is_main_thread() -> bool:
