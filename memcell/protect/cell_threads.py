@@ -51,25 +51,31 @@ class CellThreads:
         self._boot_s = boot_s
         self._told: set[int] = set()
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         """Raise ``MemoryLimitExceeded`` in those that do the user's work just now.
 
         Each ends at its next instruction of Python, unless it catches that; a pool's thread catches it, as the error of
-        the call that it runs.
+        the call that it runs. Tells whether there were any.
         """
         started = {thread.ident for thread in self._started()}
         if not started:
-            return
+            return False
+        told = set()
         # Told at once: what a frame shows is where the error comes, unless the thread gets its turn in between.
         for ident, frame in _current_frames().items():
             if ident in started and is_at_work(frame):
+                told.add(ident)
                 self._told.add(ident)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(MemoryLimitExceeded))
+        return bool(told)
 
     def withdraw(self) -> None:
         """Take back what was not raised yet. May be called twice."""
+        if not self._told:
+            return
         while self._told:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._told.pop()), None)
+        _settle()
 
     def _started(self) -> list[threading.Thread]:
         own = threading.get_ident()
@@ -81,6 +87,29 @@ class CellThreads:
             and not thread.name.startswith("memcell")
             and _started(thread.native_id) >= self._boot_s - 1 / _TICKS_PER_S
         ]
+
+
+class _SettledError(BaseException):
+    """Is raised in this thread by itself, and caught at once."""
+
+
+def _settle() -> None:
+    """Let the interpreter know that no error is pending any more.
+
+    CPython 3.11 hears of it only by raising one. Until then all threads go on looking for one at every call, and one
+    that is traced never comes past its next call.
+    """
+    own = ctypes.c_ulong(threading.get_ident())
+    set_error = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    try:
+        if set_error(own, ctypes.py_object(_SettledError)):
+            while True:
+                pass
+    except _SettledError:
+        return
+    except BaseException:
+        set_error(own, None)  # an error of a signal's came first
+        raise
 
 
 def is_at_work(frame: FrameType) -> bool:

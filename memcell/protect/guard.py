@@ -301,17 +301,23 @@ class Guard:
             self._words |= words
             with contextlib.suppress(Exception):  # a warning is not worth an error in the user's code
                 self._start_relief(words, found)
+        is_threads_doing = False
         if force > 1:
             # Memory has grown although the main thread was stopped: perhaps the run's threads fill it.
-            self._owner(found[0])[0].threads.stop()
+            threads = self._owner(found[0])[0].threads
+            is_threads_doing = threads.stop()
+            if not is_threads_doing:
+                threads.withdraw()
         if force and not self._is_stopping:
             self._is_stopping = True  # threads may go on while the error is made, and the watcher come again
             try:
-                self._stop(force, found, frame)
+                self._stop(force, found, frame, insists=force > 1 and not is_threads_doing)
             finally:
                 self._is_stopping = False
 
-    def _stop(self, force: int, found: tuple[int, int, int, int], frame: FrameType | None) -> None:
+    def _stop(
+        self, force: int, found: tuple[int, int, int, int], frame: FrameType | None, *, insists: bool = False
+    ) -> None:
         __tracebackhide__ = True
         entry = self._owner(found[0])[0]
         frames = entry.code.frames(frame)
@@ -325,7 +331,7 @@ class Guard:
         if not frames:
             return
         error = MemoryLimitExceeded(self._explain(stop), stop)
-        if force > 1:
+        if insists:  # not while an error is pending in a thread: where code is traced, CPython 3.11 hangs then
             insist(frames, error)
         try:
             raise error

@@ -137,6 +137,26 @@ def test_no_garbage_is_collected_while_frames_are_looked_at(threads, monkeypatch
     assert seen == [False]
 
 
+def test_what_was_withdrawn_does_not_hang_code_that_is_traced(threads):
+    questions, has_begun = queue.SimpleQueue[int](), threading.Event()
+
+    def consume() -> None:
+        has_begun.set()
+        questions.get()
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    assert has_begun.wait(5)
+    assert threads.stop()
+    threads.withdraw()
+    traced = "import sys; sys.settrace(lambda *_: None)\ndef called(): pass\ncalled()\nsys.settrace(None)"
+    before = sys.gettrace()
+    exec(traced, {})
+    sys.settrace(before)
+    questions.put(1)
+    thread.join()
+
+
 def test_a_thread_that_was_there_before_goes_on():
     work = Work()
     with ThreadPoolExecutor(1) as pool:
