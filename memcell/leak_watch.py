@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from memcell.budget import Budget
-from memcell.explain.census import Census, Sizes
 from memcell.explain.culprits import compare, native_note
 from memcell.explain.growth import WINDOW, has_grown, is_suspicious, judge, rises, runs_until
 from memcell.explain.named import is_noisy, rate_by_name
+from memcell.explain.stretches import Counted, Ledger
 
 if TYPE_CHECKING:
+    from memcell.explain.census import Census
     from memcell.records.explained import Verdict
     from memcell.records.measured import Limit, Run
 
@@ -33,7 +34,6 @@ _CENSUSES_WHEN_ASKED = 3
 _CELLS = 200
 #: Cells whose last census is kept whole, some 100 KB each.
 _WHOLE_CENSUSES = 8
-_CENSUSES = 4
 #: How sure growth is that only shows in what holds it.
 _BY_NAME = 0.8
 #: The latest runs that ``known`` tells of.
@@ -52,11 +52,14 @@ class _Case:
     """One cell, since it was last edited."""
 
     runs: deque[Run] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    censuses: deque[Census] = field(default_factory=lambda: deque(maxlen=_CENSUSES))
-    spans: deque[int] = field(default_factory=lambda: deque(maxlen=_CENSUSES - 1))  # runs from one to the next
-    runs_since: int = 0  # the last census
+    counted: Counted = field(default_factory=Counted)
     recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     said: Verdict | None = None  # when somebody asked last
+
+    @property
+    def has_run_since(self) -> bool:
+        """Whether it has run since the last census that was taken for it."""
+        return self.counted.runs_since(self.counted.last_at) > 0
 
 
 class LeakWatch:
@@ -81,6 +84,7 @@ class LeakWatch:
     ) -> None:
         self._settle = settle
         self._take_census = take_census
+        self._ledger = Ledger(take_census)
         self._limit = limit
         self._settle_budget = Budget(_SETTLE_SHARE, clock)
         self._census_budget = Budget(_CENSUS_SHARE, clock)
@@ -117,8 +121,9 @@ class LeakWatch:
         self._cases.move_to_end(run.cell)
         case.runs.append(run)
         case.recent.append((run.retained_bytes + run.cleaned_bytes, run.peak_growth_bytes))
-        case.runs_since += 1
-        is_worth_it = has_grown(run) and is_suspicious(tuple(case.runs))
+        has_run_grown = has_grown(run)
+        self._ledger.note(case.counted, has_grown=has_run_grown)
+        is_worth_it = has_run_grown and is_suspicious(tuple(case.runs))
         if settle or count or self.is_thorough:
             # Counting first: the next run would fill the room it leaves in Python's heap, and seem to keep nothing.
             if count or (self.is_thorough and is_worth_it):
@@ -142,7 +147,7 @@ class LeakWatch:
         self._settle_asked()
         judged = [(case, _judge(case, limit)) for case in list(self._cases.values()) if len(case.runs) > 1]
         judged.sort(key=lambda pair: -pair[1].bytes_per_run)
-        asked = [case for case, verdict in judged if case.runs_since and _may_be_held(verdict)]
+        asked = [case for case, verdict in judged if case.has_run_since and _may_be_held(verdict)]
         for case in asked[:_CENSUSES_WHEN_ASKED]:
             self._count(case)
         for case, verdict in judged:
@@ -166,7 +171,7 @@ class LeakWatch:
             return None
         limit = self._limit()
         verdict = _judge(case, limit)
-        if case.runs_since and _may_be_held(verdict):
+        if case.has_run_since and _may_be_held(verdict):
             self._count(case)
         return self._explained(case, verdict, limit)
 
@@ -199,26 +204,18 @@ class LeakWatch:
         return settled
 
     def _count(self, case: _Case) -> None:
-        """Take a census for a cell, and let go of what is no longer needed of those before."""
-        last = case.censuses[-1] if case.censuses else None
-        census = self._take_census(last)
-        if census is None:
-            return
-        if last is not None:
-            case.censuses[-1] = _without_sizes(last)
-            case.spans.append(case.runs_since)
-        case.runs_since = 0
-        case.censuses.append(census)
-        whole = [other for other in self._cases.values() if other.censuses and len(other.censuses[-1].sizes)]
-        for other in whole[:-_WHOLE_CENSUSES]:
-            other.censuses.clear()
-            other.spans.clear()
+        """Take a census for a cell, and let go of those that have been kept for the longest."""
+        self._ledger.count(case.counted)
+        whole = [other.counted for other in self._cases.values() if other.counted.last is not None]
+        for counted in whole[:-_WHOLE_CENSUSES]:
+            counted.forget()
 
     @staticmethod
     def _explained(case: _Case, verdict: Verdict, limit: Limit) -> Verdict:
         """The verdict with who holds the growth; where levels hide a leak, those who hold it may show it."""
-        censuses = tuple(case.censuses)
-        spans = tuple(case.spans)[-(len(censuses) - 1) :] if len(censuses) > 1 else ()
+        stretches = case.counted.compared()
+        censuses = [stretch.begin for stretch in stretches[:1]] + [stretch.end for stretch in stretches]
+        spans = [stretch.runs for stretch in stretches]
         if verdict.kind != "growing" and verdict.metric == "memory":
             rate = rate_by_name(censuses, spans, verdict.levels)
             if rate:
@@ -228,7 +225,7 @@ class LeakWatch:
                 )
         if verdict.kind != "growing":
             return verdict
-        if len(censuses) < 2:
+        if not stretches:
             is_block = case.runs[-1].cell == case.runs[-1].source_line  # whose label stands for both
             again = _AGAIN_BLOCK if is_block else _AGAIN
             return replace(verdict, note=f"{verdict.note}; {again}" if verdict.note else again)
@@ -247,8 +244,3 @@ def _may_be_held(verdict: Verdict) -> bool:
     if verdict.kind == "growing":
         return True
     return verdict.metric == "memory" and is_noisy(verdict.levels) and verdict.levels[-1] > verdict.levels[0]
-
-
-def _without_sizes(census: Census) -> Census:
-    """What an older census is still needed for: what had grown then."""
-    return replace(census, sizes=Sizes({}), counts=Sizes({}))

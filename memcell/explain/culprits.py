@@ -20,6 +20,8 @@ from memcell.records.explained import Culprit
 _LEAST_SHARE = 0.03
 #: A holder of more than so many times the growth holds something else: pages never touched, or what others hold too.
 _MOST_TIMES = 3.0
+#: Up to so many times the growth it may well be that: another cell's holder mostly has more.
+_AS_MUCH = 1.25
 #: Of this part on, the bytes that were seen are the growth.
 _EXPLAINED = 0.5
 #: A holder with this part of what one inside it explains is named in its stead.
@@ -116,9 +118,9 @@ class _Suspect:
         sure = _BY_INTERVALS[min(len(self.series), len(_BY_INTERVALS)) - 1]
         seen = self.seen_share
         if _EXPLAINED <= seen <= _MOST_TIMES:
-            return _Judgement(min(1.0, seen), 0.95 * sure)
+            return _Judgement(min(1.0, seen), 0.95 * sure * min(1.0, _AS_MUCH / seen))
         if seen > _MOST_TIMES:
-            return _Judgement(1.0, 0.95 * sure * _MOST_TIMES / seen)
+            return _Judgement(1.0, 0.95 * sure * _AS_MUCH / seen)
         if self.opaque:
             explained = explained if explained > seen else 0.0
             # The rest that nobody explains may be its own; the user's own things and stores of their own likelier.
