@@ -47,9 +47,9 @@ def end_group(group: int, spare: Collection[int] = ()) -> None:
 def wait_for_trackers(group: int) -> None:
     """Wait until the resource trackers of a group, whose other processes are gone, have cleaned up; not for long."""
     ends = time.monotonic() + _TRACKERS_S
-    while any(processes.is_resource_tracker(process.pid) for process in _members(group)):
-        if time.monotonic() >= ends:
-            return
+    # Found once: one that is just ending has no command line any more.
+    trackers = {process.pid for process in _members(group) if processes.is_resource_tracker(process.pid)}
+    while trackers.intersection(process.pid for process in _members(group)) and time.monotonic() < ends:
         time.sleep(_LOOK_EVERY_S)
 
 
