@@ -54,10 +54,14 @@ def start():
 def _end(pids, goes, spare=()):
     """Which of these are there after their group was ended, and those that go had the time for it."""
     end_group(pids[0], spare)
-    ends = time.monotonic() + 5
-    while any(map(_runs, goes)) and time.monotonic() < ends:
-        time.sleep(0.01)
+    _wait_until(lambda: not any(map(_runs, goes)))
     return list(filter(_runs, pids))
+
+
+def _wait_until(condition):
+    ends = time.monotonic() + 10
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.01)
 
 
 def _runs(pid):
@@ -84,7 +88,7 @@ def test_it_goes_where_this_process_ignores_hangups_too(start, monkeypatch):
 def test_a_resource_tracker_ends_by_itself_after_the_others(start, monkeypatch):
     monkeypatch.setattr(group, "_TRACKERS_S", 30.0)  # whatever else the machine does; it returns once it has ended
     leader, tracker = start(_TRACKER)
-    assert processes.is_resource_tracker(tracker)
+    _wait_until(lambda: processes.is_resource_tracker(tracker))  # which takes until it has a command line
     end_group(leader)
     wait_for_trackers(leader)
     assert not _runs(tracker)
@@ -92,6 +96,7 @@ def test_a_resource_tracker_ends_by_itself_after_the_others(start, monkeypatch):
 
 def test_a_tracker_that_does_not_end_is_not_waited_for_for_ever(start, monkeypatch):
     leader, tracker = start(_TRACKER)
+    _wait_until(lambda: processes.is_resource_tracker(tracker))
     monkeypatch.setattr(group, "_TRACKERS_S", 0)
     wait_for_trackers(leader)
     assert _runs(tracker)
