@@ -58,11 +58,14 @@ def test_the_list_names_the_cell_the_command_and_the_memory(shell, runs, capsys)
     assert re.search(rf"\d\.\d MiB +[\d.]+ m?s +\[{number}\] .*time\.sleep\(1000\)", row)
 
 
+# The pauses: when a process was started is told in hundredths of a second, and cells follow one another faster.
 _BIDDEN = """
-import subprocess
+import subprocess, time
+time.sleep(0.1)
 child = subprocess.Popen(
     ['sh', '-c', 'read word; sleep 1000 & echo $!; wait'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
 )
+time.sleep(0.1)
 """
 
 
