@@ -9,6 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from memcell.errors import error_words
 from memcell.protect.isolate import refuse_input
 from memcell.protect.parcel import KnownNames, Packed, pack, receive, send, unpack
 
@@ -33,7 +34,7 @@ def serve_spawned(connection: Connection) -> None:
     try:
         function = unpack(receive(connection))
     except Exception as error:
-        send(connection, ("refusal", f"cannot be read in a new interpreter: {type(error).__name__}: {error}"))
+        send(connection, ("refusal", f"cannot be read in a new interpreter: {error_words(error)}"))
         return
     _serve(function, connection, lambda _: False)
 
@@ -61,7 +62,7 @@ def _answer(function: Callable[..., Any], packed: Packed, is_known: Callable[[ob
     try:
         args, kwargs = unpack(packed)
     except Exception as error:
-        return "refusal", f"cannot read its arguments: {type(error).__name__}: {error}"
+        return "refusal", f"cannot read its arguments: {error_words(error)}"
     try:
         value = function(*args, **kwargs)
     except BaseException as error:
@@ -71,8 +72,8 @@ def _answer(function: Callable[..., Any], packed: Packed, is_known: Callable[[ob
             packed_error = pack(error.with_traceback(None), is_known)
         except Exception:
             packed_error = None
-        return "error", packed_error, f"{type(error).__name__}: {error}", text
+        return "error", packed_error, error_words(error), text
     try:
         return "value", pack(value, is_known)
     except Exception as error:
-        return "refusal", f"returned a {type(value).__name__} that cannot come back: {type(error).__name__}: {error}"
+        return "refusal", f"returned a {type(value).__name__} that cannot come back: {error_words(error)}"

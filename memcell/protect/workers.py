@@ -23,6 +23,7 @@ from memcell.errors import (
     IsolatedTimeoutError,
     IsolatedWorkerDied,
     IsolationError,
+    error_words,
 )
 from memcell.protect.definition import name_of
 from memcell.protect.isolate import (
@@ -280,9 +281,7 @@ class _Worker:
         try:
             return pack(value, self._is_known)
         except Exception as error:
-            raise IsolationError(
-                f"isolated: {self._name} cannot be sent {what}: {type(error).__name__}: {error}"
-            ) from None
+            raise IsolationError(f"isolated: {self._name} cannot be sent {what}: {error_words(error)}") from None
 
     def _receive(self, timeout: float | None) -> Callable[[], Any]:
         connection, began = self.process.connection, time.monotonic()
@@ -322,9 +321,7 @@ def _value(name: str, packed: Packed) -> Any:
     try:
         return unpack(packed)
     except Exception as error:
-        raise IsolationError(
-            f"isolated: the result of {name} cannot be read here: {type(error).__name__}: {error}"
-        ) from None
+        raise IsolationError(f"isolated: the result of {name} cannot be read here: {error_words(error)}") from None
 
 
 def _error(name: str, packed: Packed | None, summary: str, trace: str) -> Any:
