@@ -13,10 +13,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from playwright.sync_api import Page, sync_playwright
+from tests.lazily import Lazily
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+nbformat = Lazily("nbformat")
+playwright = Lazily("playwright.sync_api")
+
 
 _TOKEN = "memcell"
 # Without these Chromium asks for servers on the internet at each start.
@@ -64,7 +70,7 @@ class Lab:
             env=environment,
         )
         self._wait_for("the server", lambda: self._api("status") is not None, 60)
-        self._playwright = sync_playwright().start()
+        self._playwright = playwright.sync_playwright().start()
         self._browser = self._playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM_OPTIONS)
         self.page: Page = self._browser.new_page(viewport={"width": 1200, "height": 1000})
 

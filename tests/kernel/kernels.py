@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import KernelManager
+from tests.lazily import Lazily
+
+jupyter_client = Lazily("jupyter_client")
 
 _START_S = 60
 
@@ -61,12 +62,12 @@ class Kernel:
         spec.mkdir(parents=True)
         argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "tested", "language": "python"}))
-        specs = KernelSpecManager(kernel_dirs=[str(spec.parent)])
+        specs = jupyter_client.kernelspec.KernelSpecManager(kernel_dirs=[str(spec.parent)])
         environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
         environment["IPYTHONDIR"] = str(folder / "ipython")
         if live:
             environment["JPY_SESSION_NAME"] = str(folder / "tested.ipynb")
-        self.manager = KernelManager(kernel_name="tested", kernel_spec_manager=specs)
+        self.manager = jupyter_client.KernelManager(kernel_name="tested", kernel_spec_manager=specs)
         self.manager.start_kernel(cwd=str(folder), env=environment)
         self._client = self.manager.client()
         self._client.start_channels()

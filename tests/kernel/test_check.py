@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 import pytest
 
 from memcell.units import MIB
+from tests.lazily import Lazily
+
+nbformat = Lazily("nbformat")
 
 #: A library that keeps 16 MB with each call, on a function.
 _LIBRARY = """

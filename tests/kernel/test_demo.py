@@ -7,16 +7,18 @@ import subprocess
 import sys
 from importlib import resources
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from PIL import Image
 
 from tests.kernel.environments import CHECKOUT
+from tests.lazily import Lazily
+
+Image = Lazily("PIL.Image")
+nbclient = Lazily("nbclient")
+nbformat = Lazily("nbformat")
 
 
 @pytest.fixture
-def notebook() -> nbformat.NotebookNode:
+def notebook():
     return nbformat.reads(resources.files("memcell").joinpath("demo.ipynb").read_text(encoding="utf-8"), as_version=4)
 
 
@@ -29,7 +31,9 @@ def test_the_committed_notebook_is_valid_and_has_no_outputs(notebook):
 
 
 def test_the_notebook_runs(notebook, tmp_path):
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
     outputs = {cell.source: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
     heavy = next(found for source, found in outputs.items() if source.startswith("graph ="))
     assert any("kept · peak" in output.get("data", {}).get("text/plain", "") for output in heavy)

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
+
+from tests.lazily import Lazily
+
+nbformat = Lazily("nbformat")
 
 
 def _pytest(folder: Path, *arguments: str) -> tuple[int, str]:

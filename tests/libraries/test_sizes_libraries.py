@@ -12,6 +12,7 @@ import pytest
 
 from memcell.measure.sizes import Root, Sizing
 from memcell.units import MIB
+from tests.lazily import Lazily
 
 
 def sizes_of(**values):
@@ -25,7 +26,7 @@ def is_about(size_bytes, tolerance=0.02):
 
 
 class TestNumpy:
-    np = importlib.import_module("numpy")
+    np = Lazily("numpy")
 
     def test_views_share_the_data_and_copies_do_not(self):
         array = self.np.ones(MIB)
@@ -78,8 +79,8 @@ class TestNumpy:
 
 
 class TestPandas:
-    pd = importlib.import_module("pandas")
-    np = importlib.import_module("numpy")
+    pd = Lazily("pandas")
+    np = Lazily("numpy")
 
     def frame(self, rows=200_000):
         texts = [f"text number {number}" for number in range(rows)]
@@ -120,8 +121,8 @@ class TestPandas:
 
 
 class TestPyarrow:
-    pa = importlib.import_module("pyarrow")
-    np = importlib.import_module("numpy")
+    pa = Lazily("pyarrow")
+    np = Lazily("numpy")
 
     def test_a_table_and_its_parts(self):
         table = self.pa.table({"x": self.np.arange(500_000.0), "s": [str(number) for number in range(500_000)]})
@@ -147,8 +148,8 @@ class TestPyarrow:
 
 
 class TestPolars:
-    pl = importlib.import_module("polars")
-    np = importlib.import_module("numpy")
+    pl = Lazily("polars")
+    np = Lazily("numpy")
 
     #: Two columns of 8 bytes, one of views of 16, and the text, for which buffers are allocated with some room.
     FRAME_BYTES = 200_000 * (8 + 8 + 16 + 28)
@@ -226,7 +227,7 @@ class TestTorch:
 
 
 class TestIgraph:
-    igraph = importlib.import_module("igraph")
+    igraph = Lazily("igraph")
 
     def test_a_graph_is_as_large_as_the_memory_it_took(self):
         self.igraph.Graph.Ring(1000)
@@ -248,7 +249,7 @@ class TestIgraph:
 
 
 class TestScipy:
-    scipy = importlib.import_module("scipy.sparse")
+    scipy = Lazily("scipy.sparse")
 
     @pytest.mark.parametrize("form", ["csr", "csc", "coo", "lil", "dok", "bsr"])
     def test_every_form_of_a_sparse_matrix(self, form):

@@ -22,8 +22,10 @@ import pytest
 from memcell.explain.census import Census, Grown, Sizes, take_census
 from memcell.explain.culprits import compare, native_note
 from memcell.units import MIB
+from tests.lazily import Lazily
 
-np = importlib.import_module("numpy")
+np = Lazily("numpy")
+pd = Lazily("pandas")
 
 _SIZE = 200_000  # elements of 8 bytes
 _GROWTH = _SIZE * 8
@@ -154,7 +156,6 @@ def test_a_variable_that_is_bound_to_something_larger() -> None:
 
 
 def test_a_frame_that_is_bound_to_a_larger_one() -> None:
-    pd = importlib.import_module("pandas")
     names: dict[str, Any] = {"df": pd.DataFrame({"a": np.ones(9)})}
     more = pd.DataFrame({"a": np.ones(_SIZE)})
     culprit = _first(names, lambda: names.update(df=pd.concat([names["df"], more], ignore_index=True)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import weakref
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from memcell.clean.imports import Imports
 from memcell.clean.namespace import Namespace, data_size, object_size
 from memcell.errors import MemcellError, UnknownVariableError
+from tests.lazily import Lazily
+
+np = Lazily("numpy")
+pd = Lazily("pandas")
 
 
 class Thing:

@@ -9,11 +9,13 @@ import threading
 import types
 from multiprocessing import Pipe
 
-import numpy as np
 import pytest
 
 from memcell.errors import IsolationError
 from memcell.protect.parcel import KnownNames, is_same, pack, receive, send, unpack
+from tests.lazily import Lazily
+
+np = Lazily("numpy")
 
 
 def carried(message):
@@ -63,8 +65,12 @@ def test_a_read_only_array_stays_read_only():
     assert not unpack(carried(pack(array))).flags.writeable
 
 
-@pytest.mark.parametrize("value", [b"", np.zeros(0), [None], "\ud800", np.asfortranarray(np.ones((300, 200)))])
-def test_odd_values(value):
+@pytest.mark.parametrize(
+    "make",
+    [bytes, lambda: np.zeros(0), lambda: [None], lambda: "\ud800", lambda: np.asfortranarray(np.ones((300, 200)))],
+)
+def test_odd_values(make):
+    value = make()
     arrived = unpack(carried(pack(value)))
     assert np.array_equal(arrived, value) if isinstance(value, np.ndarray) else arrived == value
 

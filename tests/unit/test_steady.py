@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from memcell.errors import InvalidSettingError
 from memcell.steady import judge_calls
 from memcell.units import MIB
+from tests.lazily import Lazily
+
+np = Lazily("numpy")
 
 _CALLS = 6
 _KEPT = MIB  # of 8 bytes each: 8 MiB a call

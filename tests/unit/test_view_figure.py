@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
-import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from PIL import Image
 
 from memcell.errors import InvalidSettingError
 from memcell.records.measured import Limit, Run
 from memcell.units import GIB, MIB
-from memcell.view import figure
+from tests.lazily import Lazily
 from tests.unit.view_records import LIMIT, WEIRD, make_run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Image = Lazily("PIL.Image")
+figure = Lazily("memcell.view.figure")
+matplotlib = Lazily("matplotlib")
+np = Lazily("numpy")
 
 RUNS = [make_run(n, kept=-50 if n == 4 else 100, curve_bytes=(510 * MIB, 800 * MIB, 600 * MIB)) for n in range(1, 8)]
 

@@ -14,7 +14,6 @@ import threading
 import time
 import types
 
-import numpy as np
 import psutil
 import pytest
 
@@ -28,6 +27,9 @@ from memcell.errors import (
     MissingLibraryError,
 )
 from memcell.protect import workers
+from tests.lazily import Lazily
+
+np = Lazily("numpy")
 
 _STATE: list[bytearray] = []
 
