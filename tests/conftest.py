@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
 
@@ -21,6 +22,14 @@ def _left_over() -> dict[str, set[object]]:
         "child processes": {child.pid for child in psutil.Process().children(recursive=True)},
         "widgets": set(widgets._instances) if widgets else set(),
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hears_a_hangup() -> object:
+    """As a kernel does. Under ``nohup`` this process, and all that it starts, would be detached ones."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,9 @@ class Census:
         types: Classes of which there are more live objects than before: name, number before and after.
         duration_s: What the census cost.
         not_looked_at: What it left out, and why; empty if nothing.
-        sizes: A hash of each name and the size, without the name. ``counts`` is the same for classes.
+        sizes: A hash of each name and the size, without the name, and what tells whether a name is bound to something
+            else than before. ``counts`` is the same for classes.
+        looked_at: How many stores and variables were counted.
     """
 
     grown: tuple[Grown, ...]
@@ -84,11 +86,7 @@ class Census:
     not_looked_at: tuple[str, ...]
     sizes: Sizes
     counts: Sizes
-
-    @property
-    def looked_at(self) -> int:
-        """How many things with a name were counted."""
-        return len(self.sizes)
+    looked_at: int
 
 
 class Sizes:
@@ -144,6 +142,7 @@ def take_census(
     walk.modules(names, sys.modules if modules is None else modules)
     walk.finish()
     sizes = {found.key: found.size for found in walk.found}
+    looked_at = len(sizes)
     sizes.update({_first_key(found.name): first for found in walk.found if (first := _first(found)) is not None})
     sizes.update({_identity_key(found.name): id(found.value) for found in walk.found if not found.module})
     known = previous.sizes.by_hash() if previous is not None else {}
@@ -177,6 +176,7 @@ def take_census(
         not_looked_at=left_out,
         sizes=Sizes(sizes),
         counts=Sizes(live),
+        looked_at=looked_at,
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from memcell.errors import (
     InvalidSettingError,
+    InvalidSizeError,
     IsolatedTimeoutError,
     IsolatedWorkerDied,
     IsolationError,
@@ -83,7 +84,7 @@ class Isolated(StandIn, Generic[Parameters, Result]):
         self._function = function
         self._memory_of = memory_of
         self._max_runs = max_runs
-        self._max_growth_bytes = None if max_growth is None else parse_size(max_growth)
+        self._max_growth_bytes = None if max_growth is None else _read_size(f"max_growth of {self.name}", max_growth)
         self._timeout = timeout
         self._count = workers
         self._is_closed = False
@@ -210,6 +211,13 @@ class Isolated(StandIn, Generic[Parameters, Result]):
         if self._max_runs is not None and worker.runs >= self._max_runs:
             return True
         return self._max_growth_bytes is not None and worker.growth_bytes() > self._max_growth_bytes
+
+
+def _read_size(what: str, size: int | str) -> int:
+    try:
+        return parse_size(size)
+    except InvalidSizeError as error:
+        raise InvalidSizeError(f"isolated: {what}: {error}") from None
 
 
 def _require_number(what: str, value: object, kind: type) -> None:

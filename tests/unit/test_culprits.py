@@ -412,8 +412,8 @@ def test_it_stops_at_the_deadline_and_says_so() -> None:
 def test_a_census_is_small() -> None:
     census = take_census({}, deadline_s=30)
     assert census.looked_at > 500
-    # 16 bytes a name, with what the arrays take themselves: 300 KB are enough for what a kernel has.
-    entries = census.looked_at + len(census.counts)
+    # 16 bytes an entry, with what the arrays take themselves: 300 KB are enough for what a kernel has.
+    entries = len(census.sizes) + len(census.counts)
     assert census.sizes.nbytes() + census.counts.nbytes() < 17 * entries + 1_000
 
 
@@ -422,8 +422,8 @@ def test_an_outer_holder_is_named_instead_of_what_is_inside_it() -> None:
         return Grown(name, "dict", "entries", 1, 2, added_bytes)
 
     sizes = Sizes({})
-    first = Census((), (), 0.0, (), sizes, sizes)
-    second = Census((grown("__main__.a", 9 * MIB), grown("__main__.a['b']", 9 * MIB)), (), 0.0, (), sizes, sizes)
+    first = Census((), (), 0.0, (), sizes, sizes, 0)
+    second = Census((grown("__main__.a", 9 * MIB), grown("__main__.a['b']", 9 * MIB)), (), 0.0, (), sizes, sizes, 0)
     assert [one.name for one in compare([first, second], [10 * MIB])] == ["__main__.a"]
 
 

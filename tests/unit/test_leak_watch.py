@@ -38,7 +38,7 @@ class House:
             if added:
                 grown.append(Grown(f"pkg.{name}", "dict", "entries", entries - added, entries, 8 * added * MIB))
         sizes = Sizes({f"pkg.{name}": entries for name, entries in self.entries.items()})
-        return Census(tuple(grown), (), self.census_s, (), sizes, Sizes({}))
+        return Census(tuple(grown), (), self.census_s, (), sizes, Sizes({}), 0)
 
     def run(
         self,

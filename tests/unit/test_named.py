@@ -15,10 +15,10 @@ _RATE = 2 * MIB
 
 
 def _censuses(*entries: int, name: str = "kept", unit: str = "entries", each: int = _RATE) -> list[Census]:
-    censuses = [Census((), (), 0.1, (), Sizes({}), Sizes({}))]
+    censuses = [Census((), (), 0.1, (), Sizes({}), Sizes({}), 0)]
     for before, after in pairwise(entries):
         grown = (Grown(name, "list", unit, before, after, (after - before) * each),) if after > before else ()
-        censuses.append(Census(grown, (), 0.1, (), Sizes({}), Sizes({})))
+        censuses.append(Census(grown, (), 0.1, (), Sizes({}), Sizes({}), 0))
     return censuses
 
 

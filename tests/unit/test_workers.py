@@ -440,7 +440,7 @@ def test_without_cloudpickle(isolated, spawns, monkeypatch):
         ({"workers": None}, InvalidSettingError, "workers of .* must be a whole number, not NoneType"),
         ({"workers": True}, InvalidSettingError, "workers of .* must be a whole number, not bool"),
         ({"timeout": "5s"}, InvalidSettingError, "timeout of .* must be a number of seconds, not str"),
-        ({"max_growth": []}, InvalidSizeError, "text like 500MB, not list"),
+        ({"max_growth": []}, InvalidSizeError, "isolated: max_growth of .*: .* text like 500MB, not list"),
         ({"max_growth": True}, InvalidSizeError, "text like 500MB, not bool"),
         ({"max_growth": "12 parsecs"}, InvalidSizeError, "cannot read '12 parsecs'"),
     ],
