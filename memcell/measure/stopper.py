@@ -59,6 +59,7 @@ class Kernel:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._status = os.open(f"/proc/{pid}/status", os.O_RDONLY)
+        self._main_thread = os.open(f"/proc/{pid}/task/{pid}/stat", os.O_RDONLY)
 
     def undroppable_bytes(self) -> int:
         """Anonymous and shared resident memory: pages of mapped files can be dropped, so they are no danger."""
@@ -72,8 +73,7 @@ class Kernel:
 
     def is_waiting(self) -> bool:
         """Whether the main thread sleeps: for a lock, a thread, a child, a socket."""
-        with open(f"/proc/{self._pid}/task/{self._pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split(None, 1)[0] == b"S"
+        return os.pread(self._main_thread, 4096, 0).rpartition(b")")[2].split(None, 1)[0] == b"S"
 
     def send(self, signal: int) -> None:
         """Send a signal."""
@@ -108,8 +108,8 @@ class Stopper:
 
     Args:
         orders: What is shared with the kernel.
-        kernel: The process; for tests.
-        read: The contents of a small file; for tests.
+        kernel: The process.
+        read: The contents of a small file, empty where it cannot be read.
         pause: Sleeps; for tests.
     """
 
@@ -117,12 +117,12 @@ class Stopper:
         self,
         orders: StopOrders,
         kernel: Kernel,
-        read: Callable[[str], str] | None = None,
+        read: Callable[[str], str],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._orders = orders
         self._kernel = kernel
-        self._read = read or _text
+        self._read = read
         self._pause = pause
         self._run = 0
         self._said = 0
@@ -328,14 +328,6 @@ def _value(status: bytes, name: bytes) -> bytes:
     if at < 0:
         raise ProcessLookupError(f"no {name.decode().strip()} of a process that is dying")
     return status[at + len(name) :].split(None, 1)[0]
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _bytes_of(text: str, name: str) -> int:

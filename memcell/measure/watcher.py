@@ -9,7 +9,8 @@ buffer; the watcher writes the curve of that period. While nothing runs the watc
 processor time. It ends when the kernel ends, and may be given a file to run then and a command to become after that.
 
 Its other tasks lie beside this file: ``stopper.py`` stops a run that would pass its limit, ``recorder.py`` remembers
-what a black box is to tell.
+what a black box is to tell. It must outlive a kernel that the OOM killer has ended, so it does not ask for memory while
+that is possible: what it reads again and again stays open (``kept_files.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ TYPE_CHECKING = False  # as in typing, which takes 5 ms to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from memcell.measure.kept_files import DirectChildren
     from memcell.measure.recorder import Recorder
     from memcell.measure.stopper import Stopper
 
@@ -50,8 +52,14 @@ PAGE = mmap.PAGESIZE
 _PF_EXITING = 0x4  # include/linux/sched.h
 #: Behind the curve is room for what the kernel wants to leave behind if it dies; only what is run then reads it.
 NOTES_SIZE = 32 * 4096
+#: Twice what libc takes to list a folder.
+_ROOM_BYTES = 64 << 10
 #: How often a sleeping watcher looks whether the kernel lives, where no pidfd tells.
 _LOOK_EVERY_S = 2.0
+#: A process that gives gigabytes back takes seconds to end. Where no pidfd tells when it has, nobody waits so long:
+#: what it ended with is lost once its parent has asked for it.
+_DYING_S, _DYING_UNTOLD_S = 30.0, 0.5
+_DYING_LOOK_S = 0.005
 #: What comes through the pipe if the watcher is to end while the process lives on; anything else wakes it.
 SENT_AWAY = b"."
 
@@ -184,20 +192,33 @@ def pss_of(pid: int) -> int:
         return 0
 
 
-def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mmap.mmap], Stopper]) -> bool:
+def watch(
+    memory: int,
+    pipe: int,
+    recorder: Recorder,
+    make_stopper: Callable[[mmap.mmap], Stopper],
+    children_reader: Callable[[int], DirectChildren],
+) -> bool:
     """Sample the process, and stop its runs where that was ordered, until it ends or closes its end of the pipe.
 
     Returns:
         Whether the process has sent the watcher away; if not, it has died.
     """
-    pid = recorder.pid
     buffer = mmap.mmap(memory, SIZE)
-    curve = SharedCurve(buffer)
     try:
-        stopper = make_stopper(buffer)
-        statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
+        stopper, direct_children = make_stopper(buffer), children_reader(recorder.pid)
+        statm = os.open(f"/proc/{recorder.pid}/statm", os.O_RDONLY)
     except OSError:
         return is_sent_away(pipe)  # ended while this process started
+    sent_away = _sample(SharedCurve(buffer), pipe, recorder, stopper, direct_children, statm)
+    if not sent_away:
+        wait_while_dying(statm, recorder.pidfd)
+    return sent_away
+
+
+def _sample(
+    curve: SharedCurve, pipe: int, recorder: Recorder, stopper: Stopper, direct_children: DirectChildren, statm: int
+) -> bool:
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     kernel = recorder.pidfd
@@ -218,7 +239,7 @@ def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mm
         rss_bytes = pages[1] * PAGE
         if period:
             if now >= children_next or children_period != period:
-                pids = [child for child in children_of(pid) if child != own]
+                pids = [child for child in direct_children.read() if child != own]
                 children_bytes = sum(map(pss_of, descendants_of(pids))) if pids else 0
                 children_period = period
                 children_next = now + (time.monotonic() - now) / CHILDREN_SHARE
@@ -244,6 +265,31 @@ def watch(memory: int, pipe: int, recorder: Recorder, make_stopper: Callable[[mm
             recorder.begin()
 
 
+def wait_while_dying(statm: int, pidfd: int) -> None:
+    """Wait until a process that is dying has given its memory back.
+
+    It dies because its control group is full, perhaps. Then what the group's next allocation gets is the OOM killer
+    again, which sees nothing any more of the memory that is just being freed: it ends who is left, which is this
+    process. So nothing is imported or opened here, and no file is read but one that was read before.
+
+    Args:
+        statm: Its open /proc/PID/statm.
+        pidfd: A descriptor of it, or -1.
+    """
+    poll = select.poll()
+    if pidfd >= 0:
+        poll.register(pidfd, select.POLLIN)
+    ends = time.monotonic() + (_DYING_S if pidfd >= 0 else _DYING_UNTOLD_S)
+    while time.monotonic() < ends:
+        try:
+            if not os.pread(statm, 200, 0).startswith(b"0 "):
+                return  # it lives: something else has closed the pipe, such as exec
+        except OSError:
+            return  # it is gone
+        if poll.poll(_DYING_LOOK_S * 1000):
+            return
+
+
 def is_sent_away(pipe: int) -> bool:
     """Whether the process that is gone had sent the watcher away before."""
     poll = select.poll()
@@ -257,6 +303,20 @@ def look_back(afterwards: str, memory: int, recorder: Recorder) -> None:
 
     notes = mmap.mmap(memory, NOTES_SIZE, offset=SIZE)
     runpy.run_path(afterwards)["write"](recorder, notes)
+
+
+def be_spared() -> None:
+    """Ask the OOM killer to end anything but this process, which takes 10 MB; needs CAP_SYS_RESOURCE.
+
+    Who has not got that lives as long as this process asks for no memory while there is none. So it gets the room for
+    listing a folder now: malloc keeps what is freed at the end of its heap, up to 128 KiB.
+    """
+    bytearray(b"x") * _ROOM_BYTES
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("-1000")
+    except OSError:
+        pass  # usual
 
 
 def is_ending(pid: int) -> bool:
@@ -286,17 +346,20 @@ def main(arguments: list[str]) -> None:
     afterwards, last_act = arguments[4], arguments[5:]
     # Not from the package, which would import what the watcher can do without.
     sys.path.append(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes 5 ms to import
-    recorders, orders, stoppers = map(__import__, ("recorder", "stop_orders", "stopper"))
+    recorders, orders, stoppers, kept_files = map(__import__, ("recorder", "stop_orders", "stopper", "kept_files"))
+    be_spared()
     recorder: Recorder = recorders.Recorder(pid, pidfd)
 
     def make_stopper(buffer: mmap.mmap) -> Stopper:
-        stopper: Stopper = stoppers.Stopper(orders.StopOrders(buffer, STOP_ORDERS_AT), stoppers.Kernel(pid))
+        kernel = stoppers.Kernel(pid)
+        shared = orders.StopOrders(buffer, STOP_ORDERS_AT)
+        stopper: Stopper = stoppers.Stopper(shared, kernel, kept_files.KeptFiles().text)
         return stopper
 
     # Whatever fails, what comes after it is still done.
     sent_away = False
     try:
-        sent_away = watch(memory, pipe, recorder, make_stopper)
+        sent_away = watch(memory, pipe, recorder, make_stopper, kept_files.DirectChildren)
     finally:
         try:
             if afterwards:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import random
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -243,6 +244,18 @@ def test_it_sleeps_without_a_period_and_is_woken(sampler):
 
 
 @linux
+def test_the_oom_killer_is_asked_to_spare_it_where_that_is_allowed(sampler):
+    with open("/proc/self/status") as file:
+        [effective] = [int(line.split()[1], 16) for line in file if line.startswith("CapEff:")]
+    sampler.begin(0.02)
+    assert wait_until(lambda: sampler.curve().rss_bytes)
+    with open(f"/proc/{sampler.pid}/oom_score_adj") as file:
+        adjustment = int(file.read())
+    with open("/proc/self/oom_score_adj") as file:
+        assert adjustment == (-1000 if effective >> 24 & 1 else int(file.read()))  # CAP_SYS_RESOURCE
+
+
+@linux
 def test_it_is_no_child_of_this_process(sampler):
     sampler.begin(0.02)
     assert wait_until(lambda: sampler.curve().rss_bytes)
@@ -439,6 +452,51 @@ def test_the_thread_ends_and_can_be_started_again(thread_sampler):
         thread_sampler.close()
         thread_sampler.close()
         assert not sampling_threads()
+
+
+@pytest.fixture
+def large():
+    """A process that takes 800 MiB: it needs some time to give them back."""
+    code = "kept = bytearray(b'x') * (800 << 20); print(flush=True); import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@linux
+def test_what_a_dying_process_has_is_given_back_before_anything_is_done_about_it(large):
+    statm, pidfd = os.open(f"/proc/{large.pid}/statm", os.O_RDONLY), os.pidfd_open(large.pid)
+    try:
+        assert not os.pread(statm, 200, 0).startswith(b"0 ")
+        large.kill()
+        while not os.pread(statm, 200, 0).startswith(b"0 "):
+            pass
+        watcher.wait_while_dying(statm, pidfd)
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        assert ended.poll(0)
+    finally:
+        os.close(statm)
+        os.close(pidfd)
+
+
+@linux
+@pytest.mark.parametrize("has_pidfd", [True, False])
+def test_nobody_waits_for_a_process_that_lives_or_has_ended(large, has_pidfd, monkeypatch):
+    monkeypatch.setattr(watcher, "_DYING_S", 1e9)
+    statm = os.open(f"/proc/{large.pid}/statm", os.O_RDONLY)
+    pidfd = os.pidfd_open(large.pid) if has_pidfd else -1
+    try:
+        watcher.wait_while_dying(statm, pidfd)
+        large.kill()
+        watcher.wait_while_dying(statm, pidfd)  # a zombie
+        large.wait()
+        watcher.wait_while_dying(statm, pidfd)
+    finally:
+        os.close(statm)
+        if has_pidfd:
+            os.close(pidfd)
 
 
 @linux
