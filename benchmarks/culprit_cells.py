@@ -178,7 +178,7 @@ CELLS = (
         "atexit callbacks, which C holds",
         "import atexit, numpy as np",
         "atexit.register(np.ones(400_000).sum)",
-        (),
+        ("atexit",),
     ),
     LeakingCell(
         "malloc without free",
