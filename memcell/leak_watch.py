@@ -231,7 +231,7 @@ class LeakWatch:
             return replace(verdict, note=f"{verdict.note}; {again}" if verdict.note else again)
         # Not what the runs added: garbage was in that, and what else came and went.
         growths = [verdict.bytes_per_run * runs for runs in spans]
-        culprits = tuple(compare(censuses, growths))
+        culprits = tuple(compare(censuses, growths, verdict.metric))
         return replace(verdict, culprits=culprits, note="" if culprits else native_note(censuses, growths))
 
 

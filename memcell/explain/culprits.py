@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from memcell.explain.census import Census, Grown
 from memcell.explain.fixes import fix_for
 from memcell.explain.names import owner_of, private_steps
-from memcell.records.explained import Culprit
+from memcell.records.explained import Culprit, Metric
 
 #: A holder of less than this part of the growth explains nothing.
 _LEAST_SHARE = 0.03
@@ -27,17 +27,20 @@ _EXPLAINED = 0.5
 #: A holder with this part of what one inside it explains is named in its stead.
 _FOLDED = 0.6
 _NAMED = 5
+#: How the classes of what stands for child processes are called.
+_PROCESSES = ("Process", "Popen", "pool.Pool", "ProcessPoolExecutor")
 #: How sure a match in one interval, two, and more is.
 _BY_INTERVALS = (0.8, 0.9, 1.0)
 
 
-def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Culprit]:
+def compare(censuses: Sequence[Census], growth_bytes: Sequence[int], metric: Metric = "memory") -> list[Culprit]:
     """Name what grew with a cell.
 
     Args:
         censuses: Those after successive runs of the cell, oldest first, each taken with the one before it as
             ``previous``. Two are enough; more make it surer.
         growth_bytes: What the cell grew by between each of them and the next: one fewer than there are censuses.
+        metric: Where it grew.
 
     Returns:
         At most five, the likeliest first; none if nothing that has a name grew with it.
@@ -57,7 +60,8 @@ def compare(censuses: Sequence[Census], growth_bytes: Sequence[int]) -> list[Cul
     explained = max((one.seen_share for one in suspects), default=0.0)
     if explained < _EXPLAINED:
         suspects += _holding_whole(found, total)
-    judged = sorted(((one.judge(explained), one) for one in suspects), key=_likeliest_first)
+    judged = [(one.judge(explained), one) for one in suspects]
+    judged.sort(key=lambda pair: _likeliest_first(*pair, of_processes=metric == "children"))
     judged = [(judgement, one) for judgement, one in judged if judgement.share >= _LEAST_SHARE]
     return [one.culprit(judgement) for judgement, one in _without_inner(judged)[:_NAMED]]
 
@@ -141,10 +145,11 @@ class _Suspect:
         )
 
 
-def _likeliest_first(judged: tuple[_Judgement, _Suspect]) -> tuple[float, bool, int]:
-    """Of those that are as likely: what stays rather than what each run makes anew, and what a person may touch."""
-    judgement, one = judged
-    return -round(judgement.score, 2), one.series[-1].rebound, private_steps(one.name)
+def _likeliest_first(judgement: _Judgement, one: _Suspect, *, of_processes: bool) -> tuple[float, bool, bool, int]:
+    """Of those that are as likely: who holds processes if these grow; what stays; what a person may touch."""
+    last = one.series[-1]
+    holds_none = of_processes and not last.holds.endswith(_PROCESSES)
+    return -round(judgement.score, 2), holds_none, last.rebound, private_steps(one.name)
 
 
 def _holding_several(suspects: list[_Suspect]) -> list[_Suspect]:

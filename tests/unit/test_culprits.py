@@ -427,6 +427,17 @@ def test_an_outer_holder_is_named_instead_of_what_is_inside_it() -> None:
     assert [one.name for one in compare([first, second], [10 * MIB])] == ["__main__.a"]
 
 
+@pytest.mark.parametrize(("metric", "first"), [("children", "library.pool.workers"), ("memory", "atexit")])
+def test_where_processes_grow_who_holds_processes_comes_first(metric: Any, first: str) -> None:
+    at_exit = Grown("atexit", "functions to call at exit", "entries", 1, 2, None, opaque=True)
+    workers = Grown(
+        "library.pool.workers", "set", "entries", 1, 2, None, opaque=True, holds="multiprocessing.context.ForkProcess"
+    )
+    sizes = Sizes({})
+    censuses = [Census((), (), 0.0, (), sizes, sizes, 0), Census((at_exit, workers), (), 0.0, (), sizes, sizes, 0)]
+    assert compare(censuses, [10 * MIB], metric)[0].name == first
+
+
 def test_classes_without_a_module_and_attributes_that_are_no_text() -> None:
     exec("A = type('A', (), {})", place := {})  # as C code makes them
     assert "__module__" not in vars(place["A"])
