@@ -198,7 +198,6 @@ def _page(measured: dict[str, list[str]]) -> str:
         "benchmarks.guard --write",
         [*KERNEL, *packages],
         machine=f"{os.cpu_count()} CPUs",
-        remark="Other work ran on the machine.",
     )
     introduction = _INTRODUCTION.format(cap=CAP, stop=STOP, limit=LIMIT, room=ROOM)
     reached = _REACHED.format(survived=survived, count=len(ordered), goal=_GOAL, stop=STOP)

@@ -31,19 +31,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def provenance(command: str, distributions: Iterable[str], *, machine: str = "", remark: str = "") -> str:
+def provenance(command: str, distributions: Iterable[str], *, machine: str = "") -> str:
     """How, when, where and with what something was measured.
 
     Args:
         command: What follows ``python -m`` to measure it again.
         distributions: Those whose versions are named, each once.
         machine: The machine, where it matters.
-        remark: A sentence for the end.
     """
     system = [f"Linux {platform.release()}", f"Python {platform.python_version()}"]
     facts = [machine, *system, *(f"{name} {_version(name)}" for name in dict.fromkeys(distributions))]
-    told = f"`python -m {command}`, {datetime.date.today().isoformat()}: {', '.join(filter(None, facts))}."
-    return f"*{' '.join(filter(None, (told, remark)))}*"
+    return f"*`python -m {command}`, {datetime.date.today().isoformat()}: {', '.join(filter(None, facts))}.*"
 
 
 def this_machine() -> str:

@@ -27,6 +27,9 @@ def _left_over() -> dict[str, set[object]]:
 @pytest.fixture(scope="session", autouse=True)
 def _hears_a_hangup() -> object:
     """As a kernel does. Under ``nohup`` this process, and all that it starts, would be detached ones."""
+    if sys.platform == "win32":  # which has no such signal
+        yield
+        return
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
