@@ -62,8 +62,11 @@ def fit(x: Sequence[float], y: Sequence[float], *, errors_stay: bool = False) ->
     sums = _Sums(x, _without_spikes(y), errors_stay)
     resting, plateau = min(_resting(sums))
     rising = list(_rising(sums))
-    best = min(bic for bic, _ in rising)
-    evidence, start = max((_evidence(sums, start), start) for bic, start in rising if bic <= best + _AS_GOOD)
+    best, best_start = min(rising)
+    enough = best + _AS_GOOD
+    if sums.count - best_start == _FEWEST:  # however well a line over three points fits, it cannot be sure enough
+        enough = max(enough, resting - _MARGIN)
+    evidence, start = max((_evidence(sums, start), start) for bic, start in rising if bic <= enough)
     if evidence >= EVIDENCE and best + _MARGIN <= resting and not _comes_to_rest(sums, start):
         slope, rss = sums.line(start)
         return Shape(True, slope, evidence, start, sums.mean(start), _deviation(rss, sums.count - start))

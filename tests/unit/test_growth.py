@@ -43,6 +43,13 @@ def test_a_plain_leak_has_a_verdict_after_four_runs() -> None:
     assert kinds == ["unknown", "unknown", "unknown", "growing"]
 
 
+@pytest.mark.parametrize("steps", [(31.855, 32.117, 32.262), (32.359, 32.051, 32.004), (31.809, 32.086, 32.199)])
+def test_four_runs_are_enough_where_the_last_three_happen_to_fit_a_line_better(steps: tuple[float, ...]) -> None:
+    """Measured in kernels: three points alone are never sure, and were all that was asked."""
+    verdict = judge(made(32.0, *steps))
+    assert (verdict.kind, round(verdict.bytes_per_run / MIB)) == ("growing", 32)
+
+
 def test_a_small_leak_is_found_by_the_tenth_run() -> None:
     verdict = judge(runs_of(Cell(kept=lambda run: 0.4, noise=0.05), 10))
     assert verdict.kind == "growing"
